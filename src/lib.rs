@@ -1,0 +1,10 @@
+//! Service Connector hands people, and the AI agents they work with, their keys to internal
+//! services, and takes them back: a declarative reconciler.
+//!
+//! The path of data: files are parsed to [`model::desired`] and [`model::registry`], what is there
+//! is gathered to [`model::actual`], [`model::plan`] compares the two, [`model::guard`] approves,
+//! [`model::run`] carries out. All of `model` is pure; each edge below it is one outside thing.
+//!
+//! A module uses only those above it in this list (`tests/layers.rs` holds it).
+
+pub mod model;
