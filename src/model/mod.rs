@@ -4,3 +4,7 @@
 pub mod name;
 pub mod secret;
 pub mod digest;
+pub mod registry;
+pub mod desired;
+pub mod actual;
+pub mod env_file;
