@@ -6,7 +6,114 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::name::{LaptopId, SkillFile};
+use super::name::{AccountName, LaptopId, OpId, ServiceId, SkillFile, UserId};
+use super::registry::Rendition;
+use super::skill::Status;
+use super::token::Token;
+
+/// What is there.
+#[derive(Debug, Default)]
+pub struct Actual {
+    /// The tokens that have not ended, oldest first.
+    pub tokens: BTreeMap<UserId, BTreeMap<ServiceId, Vec<Token>>>,
+    /// What was last put, or was about to be put, into each home: one record for each account that
+    /// may hold files of the user's.
+    pub installed: BTreeMap<UserId, BTreeMap<AccountName, Installed>>,
+    /// What looking at the homes gave. An account that is not here was not looked at.
+    pub homes: BTreeMap<AccountName, HomeLook>,
+    /// The renditions that the records name.
+    pub renditions: BTreeMap<Digest, Rendition>,
+    /// Connections that failed, and when they may be tried again.
+    pub backoffs: BTreeMap<UserId, BTreeMap<ServiceId, Backoff>>,
+    /// Services that refuse our secret, do not answer, or whose clock is off.
+    pub troubles: BTreeMap<ServiceId, Trouble>,
+    /// Since when a user's account has been found absent.
+    pub absent_since: BTreeMap<UserId, Timestamp>,
+    /// Removals that were carried out within the last hour, but for those that somebody approved.
+    pub recent_removals: Vec<(UserId, ServiceId)>,
+    /// Digests of held removals that somebody approved within the last 24 hours.
+    pub approved: Vec<Digest>,
+}
+
+impl Actual {
+    /// The tokens of one connection, oldest first.
+    #[must_use]
+    pub fn tokens_of(&self, user: &UserId, service: &ServiceId) -> &[Token] {
+        self.tokens.get(user).and_then(|of_user| of_user.get(service)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the state knows this service.
+    #[must_use]
+    pub fn knows_service(&self, service: &ServiceId) -> bool {
+        let in_tokens = self.tokens.values().any(|services| services.contains_key(service));
+        let in_homes = || self.installed.values().flat_map(BTreeMap::values);
+        in_tokens || in_homes().any(|installed| installed.pieces.contains_key(service))
+    }
+}
+
+/// What was last put, or was about to be put, into one home.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// The version of the user's files.
+    pub generation: u64,
+    /// The digest of `.service_env`.
+    pub env: Digest,
+    /// The digests of the skills.
+    pub skills: BTreeMap<SkillFile, Digest>,
+    /// What the files were made of.
+    pub pieces: BTreeMap<ServiceId, Piece>,
+    /// Whether the put was confirmed.
+    pub confirmed: bool,
+}
+
+/// One connection's part of a home.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// The token whose key is there; none when only the skill is.
+    pub op: Option<OpId>,
+    /// The [`Rendition`] that it was made from.
+    pub rendition: Digest,
+    /// The status line of the skill.
+    pub status: Status,
+}
+
+/// What keeps a failed connection from being tried again at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backoff {
+    /// Not before this time.
+    pub until: Timestamp,
+    /// How often in a row it failed.
+    pub tries: u32,
+    /// What the connection should have been then: another wish makes the backoff void.
+    pub wish: Digest,
+    /// What went wrong, for people.
+    pub message: String,
+}
+
+/// What is wrong with a service as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What.
+    pub kind: TroubleKind,
+    /// Not to be called before this time; then by one call first.
+    pub until: Timestamp,
+    /// How often in a row.
+    pub tries: u32,
+    /// For people.
+    pub message: String,
+}
+
+/// The kinds of [`Trouble`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TroubleKind {
+    /// It answered 401 or 403.
+    SecretRefused,
+    /// It did not answer several times in a row.
+    Down,
+    /// Its `Date` and our clock are more than 5 minutes apart: no time-driven action is taken.
+    ClockSkew,
+}
 
 /// What looking at one home gave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -145,6 +145,14 @@ pub struct Limits {
     pub per_minute: NonZeroU32,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        const EIGHT: NonZeroU32 = NonZeroU32::new(8).unwrap();
+        const TEN_A_SECOND: NonZeroU32 = NonZeroU32::new(600).unwrap();
+        Self { concurrency: EIGHT, per_minute: TEN_A_SECOND }
+    }
+}
+
 /// What a service puts into a home, but for what differs from one connection to the next: the key
 /// and the status line. Kept in the state under its digest, so that a plan can show what changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

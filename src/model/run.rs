@@ -1,0 +1,555 @@
+//! The step machine that carries out an approved plan: no I/O, no choices of policy.
+//!
+//! `Run::next` takes what happened and says what to do. A driver carries the effects out against
+//! the state, the services and the homes, and tells the machine what became of each. The order of
+//! effects is what makes a crash harmless: what has begun is recorded before it is called.
+
+mod answer;
+mod lane;
+mod person;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::action::{Action, Install, Issue, IssueOp, IssueReason, Revoke};
+use super::actual::{Actual, Backoff, Trouble, TroubleKind};
+use super::desired::Desired;
+use super::digest::Digest;
+use super::guard::ApprovedPlan;
+use super::name::{AccountName, InstanceId, OpId, ServiceId, UserId};
+use super::outcome::{
+    Answer, Change, Failure, FailureKind, Found, IssueAnswer, Outcome, PutOutcome, Recorded,
+    RevokeAnswer, What,
+};
+use super::plan::connection::{service_trouble, wish_digest};
+use super::registry::{Limits, Registry};
+use super::token::{Ask, Move, Phase, later};
+use lane::Lane;
+use person::Person;
+
+/// A service whose clock is further from ours ends and renews nothing by time.
+const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// The first wait after a failure; doubled with each further one.
+const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(15);
+/// The longest wait.
+const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_hours(1);
+
+/// One of the machine's calls or transactions, so that its answer finds its way back.
+pub type Ticket = usize;
+
+/// What the machine asks its driver to do.
+pub enum Effect {
+    /// Write this down in one transaction. Answered by [`Event::Recorded`].
+    Record(Ticket, Vec<Change>),
+    /// Ask a service for a token. Answered by [`Event::Issued`].
+    Issue {
+        /// Comes back with the answer.
+        ticket: Ticket,
+        /// The name that we gave it.
+        op: OpId,
+        /// What is asked.
+        ask: Ask,
+        /// For whom.
+        email: super::name::Email,
+    },
+    /// Ask a service to end a token. Answered by [`Event::Revoked`].
+    Revoke {
+        /// Comes back with the answer.
+        ticket: Ticket,
+        /// The token.
+        op: OpId,
+    },
+    /// Fill this with what the state holds and put it. Answered by [`Event::Put`].
+    Put(Ticket, Install),
+    /// Say [`Event::Woke`] at this time.
+    Wake(Timestamp),
+}
+
+/// What happened.
+pub enum Event {
+    /// The pass begins.
+    Start,
+    /// A transaction is on disk, or is not.
+    Recorded(Ticket, Result<Recorded, String>),
+    /// A service answered an exchange.
+    Issued(Ticket, Answer<IssueAnswer>),
+    /// A service answered a revoke.
+    Revoked(Ticket, Answer<RevokeAnswer>),
+    /// A put ended.
+    Put(Ticket, PutOutcome),
+    /// It is time.
+    Woke,
+    /// Begin nothing new; what is under way is finished.
+    Stop,
+}
+
+/// A source of random numbers: op ids and jitter. Passed in, since the model has none.
+pub type Dice = Box<dyn FnMut() -> u128 + Send>;
+
+/// The state of one pass.
+pub struct Run {
+    instance: InstanceId,
+    dice: Dice,
+    jobs: Vec<Job>,
+    lanes: BTreeMap<ServiceId, Lane>,
+    people: BTreeMap<UserId, Person>,
+    /// Users of whom something happened: a put may be due.
+    touched: BTreeSet<UserId>,
+    wakes: BTreeSet<(Timestamp, UserId)>,
+    records: BTreeMap<Ticket, Purpose>,
+    puts: BTreeMap<Ticket, (UserId, Install)>,
+    calls: BTreeMap<Ticket, usize>,
+    next_ticket: Ticket,
+    journal: Vec<Change>,
+    backoffs: BTreeMap<(UserId, ServiceId), u32>,
+    wishes: BTreeMap<(UserId, ServiceId), Digest>,
+    outcomes: Vec<Outcome>,
+    broken: Option<String>,
+    stopped: bool,
+}
+
+/// What a run knows of the world that its plan was made from.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// The desired state; none while it cannot be read.
+    pub desired: Option<&'a Desired>,
+    /// The services.
+    pub registry: &'a Registry,
+    /// What was there.
+    pub actual: &'a Actual,
+    /// When.
+    pub now: Timestamp,
+    /// Whether what failed before is tried again without waiting.
+    pub retry_now: bool,
+}
+
+/// Why a transaction was asked for: what follows once it is on disk.
+enum Purpose {
+    /// The pass's own beginnings.
+    Journal,
+    /// A job's op id is on disk: it may be asked for.
+    Begun(usize),
+    /// A job's answer is on disk: it is done, and this is what it found.
+    Answered(usize, Found),
+    /// A delayed revoke is on disk as a debt.
+    Owed(Vec<usize>),
+    /// A put is confirmed.
+    Delivered(UserId, Box<Install>, Vec<(ServiceId, OpId)>, bool),
+}
+
+struct Job {
+    task: Task,
+    op: Option<OpId>,
+    done: bool,
+}
+
+enum Task {
+    Issue(Issue),
+    Revoke(Revoke),
+}
+
+impl Task {
+    fn service(&self) -> &ServiceId {
+        match self {
+            Self::Issue(issue) => &issue.service,
+            Self::Revoke(revoke) => &revoke.service,
+        }
+    }
+
+    fn user(&self) -> &UserId {
+        match self {
+            Self::Issue(issue) => &issue.user,
+            Self::Revoke(revoke) => &revoke.user,
+        }
+    }
+
+    fn what(&self) -> What {
+        match self {
+            Self::Issue(issue) => What::Issue(issue.why),
+            Self::Revoke(revoke) => What::Revoke(revoke.why),
+        }
+    }
+}
+
+impl Run {
+    /// A machine that has not begun.
+    #[must_use]
+    pub fn new(
+        approved: ApprovedPlan,
+        setting: &Setting<'_>,
+        instance: InstanceId,
+        dice: Dice,
+    ) -> Self {
+        let mut run = Self {
+            instance,
+            dice,
+            jobs: Vec::new(),
+            lanes: BTreeMap::new(),
+            people: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            wakes: BTreeSet::new(),
+            records: BTreeMap::new(),
+            puts: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            next_ticket: 0,
+            journal: Vec::new(),
+            backoffs: BTreeMap::new(),
+            wishes: BTreeMap::new(),
+            outcomes: Vec::new(),
+            broken: None,
+            stopped: false,
+        };
+        for loss in approved.plan().losses.iter().filter(|loss| approved.counts(loss)) {
+            let (user, service) = (loss.user.clone(), loss.service.clone());
+            run.journal.push(Change::Removed { user, service });
+        }
+        for action in approved.into_plan().actions {
+            run.take(action, setting);
+        }
+        run.touched = run.people.keys().cloned().collect();
+        run.flush_closed();
+        run
+    }
+
+    fn take(&mut self, action: Action, setting: &Setting<'_>) {
+        if let Some(service) = action.service() {
+            let key = (action.user().clone(), service.clone());
+            let user = setting.desired.and_then(|desired| desired.users.get(&key.0));
+            let wish = wish_digest(user.and_then(|user| user.connections.get(&key.1)));
+            let backoffs = setting.actual.backoffs.get(&key.0);
+            let same = backoffs.and_then(|of| of.get(&key.1)).filter(|b| b.wish == wish);
+            self.backoffs.insert(key.clone(), same.map_or(0, |backoff| backoff.tries));
+            self.wishes.insert(key, wish);
+            self.open_lane(service, setting);
+        }
+        match action {
+            Action::Issue(issue) => {
+                self.people.entry(issue.user.clone()).or_default().expects_key();
+                self.add_job(Task::Issue(issue));
+            }
+            Action::Revoke(revoke) if revoke.after_delivery => {
+                let user = revoke.user.clone();
+                let job = self.push_job(Task::Revoke(revoke));
+                self.people.entry(user).or_default().delayed.push(job);
+            }
+            Action::Revoke(revoke) => {
+                if revoke.phase != Phase::Revoking {
+                    self.journal.push(Change::Move { op: revoke.op.clone(), how: Move::Unwant });
+                }
+                self.add_job(Task::Revoke(revoke));
+            }
+            Action::End(end) => {
+                let how = match end.how {
+                    super::action::EndKind::Expired(_) => Move::Expire,
+                    super::action::EndKind::Lost(_) => Move::Lose,
+                };
+                self.journal.push(Change::Move { op: end.op.clone(), how });
+                let (user, service) = (end.user, Some(end.service));
+                let what = What::End(end.how);
+                self.outcomes.push(Outcome { user, service, what, found: Found::Done });
+            }
+            Action::Install(install) => {
+                self.people.entry(install.user.clone()).or_default().add(install);
+            }
+        }
+    }
+
+    fn open_lane(&mut self, service: &ServiceId, setting: &Setting<'_>) {
+        if self.lanes.contains_key(service) {
+            return;
+        }
+        let known = setting.registry.service(service);
+        let trouble = setting.actual.troubles.get(service);
+        let mut lane = Lane::new(known.map_or_else(Limits::default, |known| known.limits), trouble);
+        if let Some((_, why)) =
+            service_trouble(setting.actual, setting.retry_now, setting.now, service)
+        {
+            lane.close(&why);
+        }
+        self.lanes.insert(service.clone(), lane);
+    }
+
+    fn push_job(&mut self, task: Task) -> usize {
+        let op = match &task {
+            Task::Issue(Issue { op: IssueOp::Resume(op), .. }) => Some(op.clone()),
+            Task::Issue(_) => None,
+            Task::Revoke(revoke) => Some(revoke.op.clone()),
+        };
+        self.jobs.push(Job { task, op, done: false });
+        self.jobs.len() - 1
+    }
+
+    fn add_job(&mut self, task: Task) {
+        let service = task.service().clone();
+        let job = self.push_job(task);
+        if let Some(lane) = self.lanes.get_mut(&service) {
+            lane.enqueue(job);
+        }
+    }
+
+    /// Closes a service's lane before the start: it cannot be called at all, and why.
+    pub fn close(&mut self, service: &ServiceId, why: &str) {
+        if let Some(lane) = self.lanes.get_mut(service) {
+            let waiting = lane.close(why);
+            self.give_up(waiting, why);
+        }
+    }
+
+    /// What the actions found so far, in the order in which they ended; each is said once.
+    pub fn take_outcomes(&mut self) -> Vec<Outcome> {
+        std::mem::take(&mut self.outcomes)
+    }
+
+    /// Why nothing new is begun, when the state cannot be written.
+    #[must_use]
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
+    /// Whether nothing is under way and nothing more will be.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.records.is_empty()
+            && self.puts.is_empty()
+            && self.calls.is_empty()
+            && (self.halted() || self.lanes.values().all(Lane::is_idle))
+            && (self.halted() || self.people.values().all(Person::is_idle))
+    }
+
+    fn halted(&self) -> bool {
+        self.stopped || self.broken.is_some()
+    }
+
+    /// One step: what happened, and what to do now.
+    pub fn next(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Start => {
+                let journal = std::mem::take(&mut self.journal);
+                if !journal.is_empty() {
+                    // Nothing is called before the debts are on disk.
+                    self.record(Purpose::Journal, journal, &mut effects);
+                    return effects;
+                }
+            }
+            Event::Recorded(ticket, result) => self.recorded(ticket, result, &mut effects),
+            Event::Issued(ticket, answer) => self.issued(now, ticket, answer, &mut effects),
+            Event::Revoked(ticket, answer) => self.revoked(now, ticket, answer, &mut effects),
+            Event::Put(ticket, outcome) => self.put_ended(ticket, outcome, &mut effects),
+            Event::Woke => {}
+            Event::Stop => self.stopped = true,
+        }
+        if !self.halted() {
+            self.advance(now, &mut effects);
+        }
+        effects
+    }
+
+    /// Begins whatever may begin now.
+    fn advance(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
+        let mut turns = Vec::new();
+        for lane in self.lanes.values_mut() {
+            loop {
+                match lane.turn(now) {
+                    lane::Turn::Job(job) => turns.push(job),
+                    lane::Turn::NotBefore(time) => {
+                        effects.push(Effect::Wake(time));
+                        break;
+                    }
+                    lane::Turn::Nobody => break,
+                }
+            }
+        }
+        for job in turns {
+            self.begin(job, now, effects);
+        }
+        while self.wakes.first().is_some_and(|(time, _)| *time <= now) {
+            self.touched.extend(self.wakes.pop_first().map(|(_, user)| user));
+        }
+        for user in std::mem::take(&mut self.touched) {
+            self.put_if_due(user, now, effects);
+        }
+    }
+
+    fn put_if_due(&mut self, user: UserId, now: Timestamp, effects: &mut Vec<Effect>) {
+        let Some(person) = self.people.get_mut(&user) else { return };
+        match person.due(now) {
+            Ok(install) => {
+                let ticket = self.ticket();
+                self.puts.insert(ticket, (user, install.clone()));
+                effects.push(Effect::Put(ticket, install));
+            }
+            Err(Some(wake)) => {
+                effects.push(Effect::Wake(wake));
+                self.wakes.insert((wake, user));
+            }
+            Err(None) => {}
+        }
+    }
+
+    fn begin(&mut self, job: usize, now: Timestamp, effects: &mut Vec<Effect>) {
+        match &self.jobs[job].task {
+            Task::Issue(issue) if self.jobs[job].op.is_none() => {
+                let op = OpId::new(&self.instance, (self.dice)());
+                let begin = Change::Begin {
+                    op: op.clone(),
+                    user: issue.user.clone(),
+                    service: issue.service.clone(),
+                    binding: issue.binding.clone(),
+                    ask: Ask { at: now, ..issue.ask.clone() },
+                };
+                self.jobs[job].op = Some(op);
+                self.record(Purpose::Begun(job), vec![begin], effects);
+            }
+            Task::Issue(_) | Task::Revoke(_) => self.call(job, effects),
+        }
+    }
+
+    fn call(&mut self, job: usize, effects: &mut Vec<Effect>) {
+        let ticket = self.ticket();
+        let Some(op) = self.jobs[job].op.clone() else { return };
+        self.calls.insert(ticket, job);
+        effects.push(match &self.jobs[job].task {
+            Task::Issue(issue) => {
+                let (ask, email) = (issue.ask.clone(), issue.binding.email.clone());
+                Effect::Issue { ticket, op, ask, email }
+            }
+            Task::Revoke(_) => Effect::Revoke { ticket, op },
+        });
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+
+    fn record(&mut self, purpose: Purpose, changes: Vec<Change>, effects: &mut Vec<Effect>) {
+        let ticket = self.ticket();
+        self.records.insert(ticket, purpose);
+        effects.push(Effect::Record(ticket, changes));
+    }
+
+    fn recorded(
+        &mut self,
+        ticket: Ticket,
+        result: Result<Recorded, String>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(purpose) = self.records.remove(&ticket) else { return };
+        let recorded = match result {
+            Ok(recorded) => recorded,
+            Err(error) => {
+                // What was under way stays resumable; nothing new is begun.
+                self.broken.get_or_insert(error);
+                return;
+            }
+        };
+        match purpose {
+            Purpose::Journal => {}
+            Purpose::Begun(job) => self.call(job, effects),
+            Purpose::Answered(job, found) => {
+                let op = self.jobs[job].op.as_ref();
+                let refused = recorded.refused.iter().find(|(refused, _)| Some(refused) == op);
+                let found = match refused {
+                    Some((_, why)) => Found::Failed(why.clone()),
+                    None => found,
+                };
+                self.finish(job, found);
+            }
+            Purpose::Owed(jobs) => {
+                for job in jobs {
+                    let service = self.jobs[job].task.service();
+                    if let Some(lane) = self.lanes.get_mut(service) {
+                        lane.enqueue(job);
+                    }
+                }
+                self.flush_closed();
+            }
+            Purpose::Delivered(user, install, holds, changed) => {
+                let found = if changed { Found::Done } else { Found::Already };
+                self.outcomes.push(Outcome::of_install(&install, found));
+                self.release(&user, &holds, effects);
+            }
+        }
+    }
+
+    /// Revokes that waited for these keys to be in the home.
+    fn release(&mut self, user: &UserId, holds: &[(ServiceId, OpId)], effects: &mut Vec<Effect>) {
+        let Some(person) = self.people.get_mut(user) else { return };
+        let jobs = &self.jobs;
+        let replaced = |job: &usize| {
+            let Job { task, op, .. } = &jobs[*job];
+            holds
+                .iter()
+                .any(|(service, held)| service == task.service() && Some(held) != op.as_ref())
+        };
+        let (released, delayed): (Vec<usize>, Vec<usize>) =
+            person.delayed.drain(..).partition(replaced);
+        person.delayed = delayed;
+        let owed = |job: &usize| {
+            let op = self.jobs[*job].op.clone()?;
+            Some(Change::Move { op, how: Move::Unwant })
+        };
+        let changes: Vec<Change> = released.iter().filter_map(owed).collect();
+        if !changes.is_empty() {
+            self.record(Purpose::Owed(released), changes, effects);
+        }
+    }
+
+    fn put_ended(&mut self, ticket: Ticket, outcome: PutOutcome, effects: &mut Vec<Effect>) {
+        let Some((user, install)) = self.puts.remove(&ticket) else { return };
+        if let Some(person) = self.people.get_mut(&user) {
+            person.put_ended();
+            self.touched.insert(user.clone());
+        }
+        match outcome {
+            PutOutcome::Done { generation, uid, holds, changed } => {
+                let account: AccountName = install.account.clone();
+                let delivered = Change::Delivered { user: user.clone(), account, generation, uid };
+                let purpose = Purpose::Delivered(user, Box::new(install), holds, changed);
+                self.record(purpose, vec![delivered], effects);
+            }
+            PutOutcome::Already => {
+                self.outcomes.push(Outcome::of_install(&install, Found::Already));
+            }
+            PutOutcome::Failed(why) => {
+                self.outcomes.push(Outcome::of_install(&install, Found::Failed(why)));
+            }
+        }
+    }
+
+    fn finish(&mut self, job: usize, found: Found) {
+        let Job { task, done, .. } = &mut self.jobs[job];
+        if std::mem::replace(done, true) {
+            return;
+        }
+        if let Task::Issue(issue) = task
+            && let Some(person) = self.people.get_mut(&issue.user)
+        {
+            person.ask_ended(found == Found::Done);
+            self.touched.insert(issue.user.clone());
+        }
+        let (user, service) = (task.user().clone(), Some(task.service().clone()));
+        self.outcomes.push(Outcome { user, service, what: task.what(), found });
+    }
+
+    fn give_up(&mut self, jobs: Vec<usize>, why: &str) {
+        for job in jobs {
+            self.finish(job, Found::Failed(why.to_owned()));
+        }
+    }
+
+    /// Jobs that came to a lane after it was closed.
+    fn flush_closed(&mut self) {
+        let mut given_up = Vec::new();
+        for lane in self.lanes.values_mut() {
+            if let Some(why) = lane.closed().map(str::to_owned) {
+                given_up.push((lane.close(&why), why));
+            }
+        }
+        for (jobs, why) in given_up {
+            self.give_up(jobs, &why);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What follows from a service's answer: the table of DESIGN, "Tokens", "Answers to exchange".
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::outcome::NewGrant;
+use super::super::token::EXPIRY_LEEWAY;
+use super::{
+    Answer, Backoff, Change, Effect, FIRST_BACKOFF, Failure, FailureKind, Found, IssueAnswer,
+    IssueReason, LONGEST_BACKOFF, MAX_SKEW, Move, OpId, Purpose, RevokeAnswer, Run, ServiceId,
+    Task, Ticket, Trouble, TroubleKind, later,
+};
+
+/// What an answer means for its job.
+struct Verdict {
+    changes: Vec<Change>,
+    found: Found,
+    /// Whether, and how, it failed.
+    failure: Option<Failure>,
+}
+
+impl Run {
+    pub(super) fn issued(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        answer: Answer<IssueAnswer>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.calls.remove(&ticket) else { return };
+        let Task::Issue(issue) = &self.jobs[job].task else { return };
+        let Some(op) = self.jobs[job].op.clone() else { return };
+        let resumable = issue.ask.endpoint.contract == super::super::registry::Contract::V2;
+        let moved = |how: Move| Change::Move { op: op.clone(), how };
+        // What v1 cannot be asked about again is lost; what it surely did not do never was.
+        let refuse = if resumable { Move::RefuseAnswer } else { Move::Lose };
+        let refused = |why: String| Verdict {
+            changes: vec![moved(refuse)],
+            found: Found::Failed(format!("its answer was refused: {why}")),
+            failure: Some(rejected(format!("its answer was refused: {why}"))),
+        };
+        let verdict = match answer.what {
+            IssueAnswer::Granted(raw) => match raw.judge(&issue.binding.email, now) {
+                Ok(grant) => granted(op, grant),
+                Err(why) => refused(why),
+            },
+            IssueAnswer::Gone => Verdict {
+                changes: vec![moved(Move::FindGone)],
+                found: Found::Failed(
+                    "the service says that this ask was revoked; a new one follows".to_owned(),
+                ),
+                failure: None,
+            },
+            IssueAnswer::Conflict(why) => refused(why),
+            IssueAnswer::Failed(failure) => {
+                let end = match failure.kind {
+                    _ if resumable => None,
+                    FailureKind::Unknown => Some(Move::Lose),
+                    FailureKind::Rejected | FailureKind::SecretRefused => Some(Move::FindGone),
+                };
+                let changes = end.into_iter().map(moved).collect();
+                let found = Found::Failed(failure.message.clone());
+                Verdict { changes, found, failure: Some(failure) }
+            }
+        };
+        self.settle(now, job, answer.date, verdict, effects);
+    }
+
+    pub(super) fn revoked(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        answer: Answer<RevokeAnswer>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(job) = self.calls.remove(&ticket) else { return };
+        let Some(op) = self.jobs[job].op.clone() else { return };
+        let verdict = match answer.what {
+            RevokeAnswer::Confirmed => Verdict {
+                changes: vec![Change::Move { op, how: Move::Confirm }],
+                found: Found::Done,
+                failure: None,
+            },
+            RevokeAnswer::Failed(failure) => Verdict {
+                changes: Vec::new(),
+                found: Found::Failed(failure.message.clone()),
+                failure: Some(failure),
+            },
+        };
+        self.settle(now, job, answer.date, verdict, effects);
+    }
+
+    /// Records what an answer means for its job, its connection and its service.
+    fn settle(
+        &mut self,
+        now: Timestamp,
+        job: usize,
+        date: Option<Timestamp>,
+        mut verdict: Verdict,
+        effects: &mut Vec<Effect>,
+    ) {
+        let service = self.jobs[job].task.service().clone();
+        self.note_backoff(now, job, verdict.failure.as_ref(), &mut verdict.changes);
+        self.note_trouble(now, &service, date, verdict.failure.as_ref(), &mut verdict.changes);
+        if verdict.changes.is_empty() {
+            self.finish(job, verdict.found);
+        } else {
+            self.record(Purpose::Answered(job, verdict.found), verdict.changes, effects);
+        }
+    }
+
+    fn note_backoff(
+        &mut self,
+        now: Timestamp,
+        job: usize,
+        failure: Option<&Failure>,
+        changes: &mut Vec<Change>,
+    ) {
+        let task = &self.jobs[job].task;
+        let key = (task.user().clone(), task.service().clone());
+        let tries = self.backoffs.get(&key).copied().unwrap_or(0);
+        let backoff = match failure {
+            None if tries == 0 => return,
+            None => None,
+            Some(failure) => {
+                let wait = wait(tries, failure.retry_after, (self.dice)());
+                Some(Backoff {
+                    until: later(now, wait),
+                    tries: tries + 1,
+                    wish: self.wishes.get(&key).copied().unwrap_or_else(|| {
+                        super::wish_digest(None) // every job's wish was noted when it was taken
+                    }),
+                    message: failure.message.clone(),
+                })
+            }
+        };
+        self.backoffs.insert(key.clone(), backoff.as_ref().map_or(0, |backoff| backoff.tries));
+        changes.push(Change::Backoff { user: key.0, service: key.1, backoff });
+    }
+
+    fn note_trouble(
+        &mut self,
+        now: Timestamp,
+        service: &ServiceId,
+        date: Option<Timestamp>,
+        failure: Option<&Failure>,
+        changes: &mut Vec<Change>,
+    ) {
+        let Some(lane) = self.lanes.get_mut(service) else { return };
+        let kind = failure.map(|failure| failure.kind);
+        let silent = lane.ended(kind != Some(FailureKind::Unknown));
+        let message = failure.map(|failure| failure.message.clone()).unwrap_or_default();
+        let skew = date.map(|date| date.duration_since(now)).filter(|skew| skew.abs() > MAX_SKEW);
+        let (kind, message) = match (kind, skew) {
+            (Some(FailureKind::SecretRefused), _) => {
+                (TroubleKind::SecretRefused, format!("it refuses our shared secret: {message}"))
+            }
+            (_, _) if silent => (TroubleKind::Down, format!("it does not answer: {message}")),
+            (_, Some(skew)) => (TroubleKind::ClockSkew, skew_text(skew)),
+            // A single failure says nothing of the service as a whole, nor that it is well.
+            (Some(FailureKind::Unknown), None) => return,
+            (_, None) => {
+                if lane.trouble.take().is_some() {
+                    changes.push(Change::Trouble { service: service.clone(), trouble: None });
+                }
+                return;
+            }
+        };
+        let same = lane.trouble.as_ref().filter(|trouble| trouble.kind == kind);
+        if kind == TroubleKind::ClockSkew && same.is_some() {
+            return;
+        }
+        let tries = same.map_or(0, |trouble| trouble.tries);
+        let until = later(now, wait(tries, failure.and_then(|f| f.retry_after), (self.dice)()));
+        let trouble = Trouble { kind, until, tries: tries + 1, message: message.clone() };
+        lane.trouble = Some(trouble.clone());
+        changes.push(Change::Trouble { service: service.clone(), trouble: Some(trouble) });
+        let waiting = if kind == TroubleKind::ClockSkew {
+            let jobs = &self.jobs;
+            lane.withdraw(|job| is_time_driven(&jobs[job].task))
+        } else {
+            lane.close(&message)
+        };
+        self.give_up(waiting, &message);
+    }
+}
+
+fn granted(op: OpId, grant: NewGrant) -> Verdict {
+    Verdict { changes: vec![Change::Grant { op, grant }], found: Found::Done, failure: None }
+}
+
+fn rejected(message: String) -> Failure {
+    Failure { kind: FailureKind::Rejected, message, retry_after: None }
+}
+
+fn skew_text(skew: SignedDuration) -> String {
+    let minutes = skew.as_secs() / 60;
+    let which = if minutes < 0 { "behind" } else { "ahead of" };
+    let minutes = minutes.abs();
+    format!("its clock is {minutes} minutes {which} ours: nothing is renewed or ended by time")
+}
+
+/// Whether only the time asks for this.
+fn is_time_driven(task: &Task) -> bool {
+    match task {
+        Task::Issue(issue) => {
+            matches!(issue.why, IssueReason::RenewalDue(_) | IssueReason::RotateAfter(_))
+        }
+        Task::Revoke(_) => false,
+    }
+}
+
+/// How long to wait after a failure: doubled with each, spread by a fifth either way, and never
+/// shorter than the service asks for.
+fn wait(tries: u32, retry_after: Option<SignedDuration>, random: u128) -> SignedDuration {
+    let doubled = FIRST_BACKOFF.saturating_mul(1 << tries.min(12)).min(LONGEST_BACKOFF);
+    let percent = 80 + i32::try_from(random % 41).unwrap_or(20); // 80 to 120: always fits
+    let spread = doubled * percent / 100;
+    // A service that asks for a month is asked again within a day.
+    spread.max(retry_after.unwrap_or_default().min(SignedDuration::from_hours(24)))
+}
+
+const _: () = assert!(EXPIRY_LEEWAY.as_secs() == MAX_SKEW.as_secs());

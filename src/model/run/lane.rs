@@ -1,0 +1,110 @@
+//! The calls to one service: how many at once, how many a minute, and when to stop.
+
+use std::collections::VecDeque;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::actual::{Trouble, TroubleKind};
+use super::super::registry::Limits;
+use super::super::token::later;
+
+/// So many calls in a row without an answer, and nobody else of this pass is kept waiting.
+const MAX_SILENT: u32 = 3;
+const MINUTE: SignedDuration = SignedDuration::from_secs(60);
+
+/// The calls to one service.
+pub(super) struct Lane {
+    limits: Limits,
+    queue: VecDeque<usize>,
+    under_way: u32,
+    /// When the calls of the last minute began, as far as the limit needs them.
+    begun: VecDeque<Timestamp>,
+    silent: u32,
+    /// After trouble, one call goes first.
+    probing: bool,
+    closed: Option<String>,
+    /// What is wrong with the service, as it is recorded.
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// What a lane says to "who is next?".
+pub(super) enum Turn {
+    /// This job.
+    Job(usize),
+    /// Nobody before this time.
+    NotBefore(Timestamp),
+    /// Nobody now.
+    Nobody,
+}
+
+impl Lane {
+    pub(super) fn new(limits: Limits, trouble: Option<&Trouble>) -> Self {
+        let probing = trouble.is_some_and(|trouble| trouble.kind != TroubleKind::ClockSkew);
+        Self {
+            limits,
+            queue: VecDeque::new(),
+            under_way: 0,
+            begun: VecDeque::new(),
+            silent: 0,
+            probing,
+            closed: None,
+            trouble: trouble.cloned(),
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.under_way == 0
+    }
+
+    pub(super) fn enqueue(&mut self, job: usize) {
+        self.queue.push_back(job);
+    }
+
+    /// Why nothing more is called, if nothing is.
+    pub(super) fn closed(&self) -> Option<&str> {
+        self.closed.as_deref()
+    }
+
+    /// Calls nothing more; returns who was waiting.
+    pub(super) fn close(&mut self, why: &str) -> Vec<usize> {
+        self.closed.get_or_insert_with(|| why.to_owned());
+        self.queue.drain(..).collect()
+    }
+
+    /// Takes those who are waiting and fit out of the queue.
+    pub(super) fn withdraw(&mut self, fits: impl Fn(usize) -> bool) -> Vec<usize> {
+        let (out, stay): (Vec<usize>, Vec<usize>) =
+            self.queue.drain(..).partition(|job| fits(*job));
+        self.queue = stay.into();
+        out
+    }
+
+    pub(super) fn turn(&mut self, now: Timestamp) -> Turn {
+        let most = if self.probing { 1 } else { self.limits.concurrency.get() };
+        if self.under_way >= most || self.queue.is_empty() {
+            return Turn::Nobody;
+        }
+        while self.begun.front().is_some_and(|begun| later(*begun, MINUTE) <= now) {
+            self.begun.pop_front();
+        }
+        if self.begun.len() >= self.limits.per_minute.get() as usize {
+            return Turn::NotBefore(later(self.begun[0], MINUTE));
+        }
+        let Some(job) = self.queue.pop_front() else { return Turn::Nobody };
+        self.begun.push_back(now);
+        self.under_way += 1;
+        Turn::Job(job)
+    }
+
+    /// A call ended. Returns whether the service has now been silent too often.
+    pub(super) fn ended(&mut self, answered: bool) -> bool {
+        self.under_way = self.under_way.saturating_sub(1);
+        if answered {
+            self.probing = false;
+            self.silent = 0;
+        } else {
+            self.silent += 1;
+        }
+        !answered && (self.probing || self.silent >= MAX_SILENT)
+    }
+}
