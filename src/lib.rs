@@ -7,4 +7,5 @@
 //!
 //! A module uses only those above it in this list (`tests/layers.rs` holds it).
 
+pub mod example_service;
 pub mod model;

@@ -57,8 +57,7 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let bytes =
-            data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| DigestError)?;
+        let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).map_err(|_| DigestError)?;
         bytes.try_into().map(Self).map_err(|_| DigestError)
     }
 }

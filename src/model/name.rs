@@ -303,9 +303,7 @@ fn is_unix_name(text: &str) -> bool {
     starts_with(text, |c| c.is_ascii_lowercase() || c == b'_')
         && text.len() <= 32
         && !text.contains("..")
-        && text
-            .bytes()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"._-".contains(&c))
+        && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b"._-".contains(&c))
 }
 
 fn starts_with(text: &str, first: fn(u8) -> bool) -> bool {

@@ -62,4 +62,3 @@ impl Serialize for Fingerprint {
         serializer.collect_str(self)
     }
 }
-
