@@ -64,7 +64,7 @@ pub enum StartError {
     Ledger {
         /// The directory of the configuration.
         directory: PathBuf,
-        /// What SQLite said.
+        /// What `SQLite` said.
         source: rusqlite::Error,
     },
     /// The address is taken, or not this machine's.

@@ -146,7 +146,7 @@ fn check_exchange(
         (Contract::V2, None) => Err(Problem::bad_request("client_ref is missing")),
         (Contract::V2, Some(client_ref)) => {
             check_client_ref(client_ref)?;
-            let key = headers.get("idempotency-key").map(|key| key.as_bytes());
+            let key = headers.get("idempotency-key").map(axum::http::HeaderValue::as_bytes);
             if key == Some(client_ref.as_bytes()) {
                 Ok(())
             } else {

@@ -8,7 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use axum::response::{Html, IntoResponse as _, Response};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
@@ -89,7 +89,7 @@ async fn instead_of_answering(shared: &Shared, cut: &Cut, fault: &Fault) -> Opti
         }
         Fault::ServerError => server_error(),
         Fault::WrongSecret => Problem::unauthorized("not this service's secret").into_response(),
-        Fault::Redirect => Redirect::to("/login").into_response(),
+        Fault::Redirect => (StatusCode::FOUND, [(header::LOCATION, "/login")]).into_response(),
         Fault::Status { code } => {
             let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Problem::new(status, "switched on by a test").into_response()

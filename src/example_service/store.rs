@@ -1,4 +1,4 @@
-//! The writing side of the ledger, and the rows of the business API: one SQLite database.
+//! The writing side of the ledger, and the rows of the business API: one `SQLite` database.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
