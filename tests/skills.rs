@@ -110,10 +110,8 @@ fn blocks(skill: &str) -> Vec<&str> {
 
 fn file_name(block: &str, number: usize) -> String {
     let first = block.lines().next().unwrap_or_default();
-    match first.strip_prefix("# ") {
-        Some(name) if name.ends_with(".py") => name.to_owned(),
-        _ => format!("block_{number}.py"),
-    }
+    let stem = first.strip_prefix("# ").and_then(|name| name.strip_suffix(".py"));
+    stem.map_or_else(|| format!("block_{number}.py"), |stem| format!("{stem}.py"))
 }
 
 #[tokio::test]

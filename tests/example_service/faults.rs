@@ -100,10 +100,15 @@ async fn a_delay_waits_and_then_meets_the_next_fault() {
     assert_eq!(service.exchange("ref-1").await.status, 200);
 }
 
+type IsMalformed = dyn Fn(&Answer) -> bool;
+
+fn is_bad_key(answer: &Answer) -> bool {
+    EnvValue::parse(answer.str("api_key")).is_err()
+}
+
 #[tokio::test]
 async fn a_malformed_answer_is_a_200_whose_token_is_in_the_ledger() {
-    let is_bad_key = |answer: &Answer| EnvValue::parse(answer.str("api_key")).is_err();
-    let cases: [(Fault, &dyn Fn(&Answer) -> bool); 9] = [
+    let cases: [(Fault, &IsMalformed); 9] = [
         (Fault::NotJson, &|answer| answer.json.is_null()),
         (Fault::Html, &|answer| answer.header("content-type").starts_with("text/html")),
         (Fault::HugeAnswer, &|answer| answer.text.len() > 64 * 1024),
