@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -298,6 +299,7 @@ fn router(shared: Arc<Shared>) -> Router {
     router
         .fallback(async || Problem::not_found("there is nothing at this address"))
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(DefaultBodyLimit::max(gate::LARGEST_BODY))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&shared), gate::gate))
         .with_state(shared)
 }

@@ -222,3 +222,23 @@ fn a_skill_says_all_that_an_agent_needs() {
         assert!(!skill.contains("{{") && !skill.contains("curl -"), "{}", kind.id());
     }
 }
+
+#[test]
+fn the_registry_names_what_the_examples_and_skills_use() {
+    for kind in KINDS {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("registry");
+        let entry = fs::read_to_string(directory.join(format!("{}.yaml", kind.id()))).unwrap();
+        for line in [
+            format!("id: {}", kind.id()),
+            format!("name: {}", kind.name()),
+            format!("secret: {}", kind.secret_variable()),
+            format!("skill: sc_{}.md", kind.id()),
+            format!("icon: {}.svg", kind.id()),
+            format!("  {}_API_KEY: \"{{{{ api_key }}}}\"", prefix(kind)),
+            format!("  {}_BASE_URL: \"{{{{ base_url }}}}\"", prefix(kind)),
+        ] {
+            assert!(entry.lines().any(|found| found.starts_with(&line)), "{line}");
+        }
+        assert!(directory.join(format!("{}.svg", kind.id())).is_file());
+    }
+}

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, State};
+use axum::extract::{FromRequestParts, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{get, post, put};
@@ -21,15 +21,13 @@ use crate::model::name::Email;
 
 const PAGE: u32 = 200;
 const LONGEST_TTL_DAYS: u32 = 365;
-const LARGEST_BODY: usize = 64 * 1024;
 
 /// The routes of this version of the contract. v1 has no list.
 pub(super) fn routes(contract: Contract) -> Router<Arc<Shared>> {
     let router = Router::new()
         .route("/api/internal/token-exchange", post(exchange))
         .route("/api/internal/token-revoke", post(revoke))
-        .route("/api/health", get(health))
-        .layer(DefaultBodyLimit::max(LARGEST_BODY));
+        .route("/api/health", get(health));
     match contract {
         Contract::V1 => router,
         Contract::V2 => router.route("/api/internal/tokens", get(tokens)),

@@ -28,7 +28,8 @@ pub enum On {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Fault {
-    /// The request waits, then goes on (to the next fault, if there is one).
+    /// The request waits, then goes on (to the next fault, if there is one), also when its caller has
+    /// given up: this is how an exchange lands after its revoke.
     Delay {
         /// How long, in milliseconds.
         millis: u64,

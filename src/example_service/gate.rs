@@ -19,6 +19,8 @@ use super::faults::{Fault, On};
 use super::problem::Problem;
 use super::store;
 
+/// As large as a body may be.
+pub(super) const LARGEST_BODY: usize = 64 * 1024;
 /// More than any answer of ours; what is larger was not made here.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 
@@ -63,13 +65,42 @@ async fn pass(
         shared.on_store(move |store| store.count_call(name)).await?;
     }
     let (delay, fault) = shared.faults.take(endpoint);
-    until_stopping(shared, tokio::time::sleep(delay)).await;
-    match fault {
-        None => Ok(next.run(request).await),
-        Some(fault) => match instead_of_answering(shared, cut, &fault).await {
-            Some(answer) => Ok(answer),
-            None => spoil(shared, cut, &fault, next.run(request).await).await,
-        },
+    if delay.is_zero() {
+        return answer(shared, cut, fault, request, next).await;
+    }
+    let request = received(request).await?;
+    let (shared, cut) = (Arc::clone(shared), cut.clone());
+    // In a task of its own: a caller who gives up cannot call back what is on its way, and it lands
+    // all the same.
+    let late = tokio::spawn(async move {
+        if stops_before(&shared, tokio::time::sleep(delay)).await {
+            cut.cut();
+            return Ok(server_error());
+        }
+        answer(&shared, &cut, fault, request, next).await
+    });
+    late.await.unwrap_or_else(|error| Err(Problem::broken(&error)))
+}
+
+/// The request with its whole body read.
+async fn received(request: Request) -> Result<Request, Problem> {
+    let (parts, body) = request.into_parts();
+    let bytes = to_bytes(body, LARGEST_BODY).await;
+    let bytes = bytes.map_err(|error| Problem::bad_request(error.to_string()))?;
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    cut: &Cut,
+    fault: Option<Fault>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let Some(fault) = fault else { return Ok(next.run(request).await) };
+    match instead_of_answering(shared, cut, &fault).await {
+        Some(answer) => Ok(answer),
+        None => spoil(shared, cut, &fault, next.run(request).await).await,
     }
 }
 
@@ -178,18 +209,18 @@ fn server_error() -> Response {
 
 /// No answer until the service stops; then the connection closes without one.
 async fn hang(shared: &Shared, cut: &Cut) -> Response {
-    until_stopping(shared, pending()).await;
+    stops_before(shared, pending()).await;
     cut.cut();
     server_error()
 }
 
-/// Waits, but does not hold up a service that is being stopped.
-async fn until_stopping(shared: &Shared, wait: impl Future<Output = ()>) {
+/// Waits, and says whether the service was stopped before the end.
+async fn stops_before(shared: &Shared, wait: impl Future<Output = ()>) -> bool {
     let mut stopping = shared.stopping.subscribe();
     tokio::select! {
-        () = wait => {}
+        () = wait => false,
         // The sender is in `shared`, so that this ends only with the stop.
-        _ = stopping.wait_for(|stopping| *stopping) => {}
+        _ = stopping.wait_for(|stopping| *stopping) => true,
     }
 }
 

@@ -156,3 +156,19 @@ async fn what_is_not_there_is_a_problem_too() {
     }
     assert_eq!(service.post(&key, "/api/v1/me", json!({})).await.status, 405);
 }
+
+#[tokio::test]
+async fn every_sample_is_a_whole_row_of_its_kind() {
+    let kinds =
+        [(Kind::PurchaseOrders, "orders"), (Kind::Invoicing, "invoices"), (Kind::Crm, "deals")];
+    for (kind, plural) in kinds {
+        let (service, key) = with_key(kind).await;
+        let list = service.get(&key, &format!("/api/v1/{plural}")).await;
+        let rows = list.json[plural].as_array().unwrap();
+        assert!(rows.len() >= 5, "{plural}");
+        for row in rows {
+            let path = format!("/api/v1/{plural}/{}", row["id"].as_str().unwrap());
+            assert_eq!(service.get(&key, &path).await.json, *row);
+        }
+    }
+}

@@ -100,6 +100,33 @@ async fn a_delay_waits_and_then_meets_the_next_fault() {
     assert_eq!(service.exchange("ref-1").await.status, 200);
 }
 
+#[tokio::test]
+async fn a_delayed_request_lands_though_its_caller_has_given_up() {
+    let service = Service::start(Kind::Crm).await;
+    service.faults().next(On::Exchange, Fault::Delay { millis: 300 }, 2);
+    for client_ref in ["revoked-meanwhile", "late"] {
+        let short = service.exchange_request(client_ref).timeout(Duration::from_millis(50));
+        assert!(short.send().await.unwrap_err().is_timeout());
+    }
+    assert_eq!(service.revoke(json!({"client_ref": "revoked-meanwhile"})).await.status, 200);
+    assert_eq!(issued(&service), 0);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let tokens = service.ledger().tokens().unwrap();
+    assert_eq!(tokens.len(), 1);
+    assert_eq!(tokens[0].client_ref.as_deref(), Some("late"));
+}
+
+#[tokio::test]
+async fn a_delayed_request_does_not_land_once_the_service_is_stopped() {
+    let service = Service::start(Kind::Crm).await;
+    service.faults().next(On::Exchange, Fault::Delay { millis: 60_000 }, 1);
+    let short = service.exchange_request("ref-1").timeout(Duration::from_millis(100));
+    assert!(short.send().await.is_err());
+    let service = service.restart().await;
+    assert_eq!(issued(&service), 0);
+    assert_eq!(service.ledger().exchange_calls().unwrap(), 1);
+}
+
 type IsMalformed = dyn Fn(&Answer) -> bool;
 
 fn is_bad_key(answer: &Answer) -> bool {
