@@ -73,12 +73,12 @@ impl Home {
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let shown = path.display().to_string();
-        let in_the_way = |what| Err(Trouble::InTheWay { name: shown.clone(), what });
         let dir = match rustix::fs::openat2(above, name, flags, Mode::empty(), resolve) {
             Ok(dir) => dir,
             Err(Errno::NOENT) => return Err(Trouble::NoHome(path)),
-            Err(Errno::LOOP) => return in_the_way("a link"),
-            Err(Errno::NOTDIR) => return in_the_way("no directory"),
+            Err(Errno::LOOP | Errno::NOTDIR) => {
+                return Err(Trouble::InTheWay { name: shown, what: "a link or a file" });
+            }
             Err(errno) => return Err(Trouble::os("open", &shown, errno)),
         };
         let stat = rustix::fs::fstat(&dir).map_err(|errno| Trouble::os("stat", &shown, errno))?;

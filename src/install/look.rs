@@ -46,14 +46,17 @@ fn facts(found: &Found, owner: u32) -> FileFacts {
     FileFacts { digest: Digest::of(&found.bytes), mode_ok: found.is_private(owner) }
 }
 
-/// The skills, and whether the mode of their directory is right. What is not a directory has none
-/// of our files in it, so nothing there is wrong until we need the name.
+/// The skills, and whether the mode of their directory is right. What is not the owner's
+/// directory has none of our files in it, so nothing there is wrong until we need the name.
 fn skills(
     home: &Home,
     deadline: Instant,
 ) -> Result<(BTreeMap<SkillFile, FileFacts>, bool), Trouble> {
     let Some(rules) = directory(home, RULES)? else { return Ok((BTreeMap::new(), true)) };
     let stat = rustix::fs::fstat(&rules).map_err(|errno| Trouble::os("stat", RULES, errno))?;
+    if stat.st_uid != home.owner {
+        return Ok((BTreeMap::new(), true));
+    }
     let names = beneath::names(&rules, RULES, MAX_NAMES, deadline, is_skill)?
         .ok_or(Trouble::TooManyNames(RULES))?;
     let mut skills = BTreeMap::new();

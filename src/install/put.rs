@@ -107,7 +107,7 @@ fn is_right(
 }
 
 /// Opens `.claude_rules`, makes it if it is needed, mends its mode; says whether it changed
-/// anything. If nothing is wanted in it, what is not a directory is none of our business.
+/// anything. If nothing is wanted in it, what is not the owner's directory is none of our business.
 fn open_rules(home: &Home, needed: bool) -> Result<(Option<OwnedFd>, bool), Trouble> {
     let made = match beneath::place(&home.dir, RULES)? {
         Place::Directory => false,
@@ -123,6 +123,9 @@ fn open_rules(home: &Home, needed: bool) -> Result<(Option<OwnedFd>, bool), Trou
         beneath::open_dir(&home.dir, RULES).map_err(|errno| Trouble::os("open", RULES, errno))?;
     let stat = rustix::fs::fstat(&rules).map_err(|errno| Trouble::os("stat", RULES, errno))?;
     if stat.st_uid != home.owner {
+        if !needed {
+            return Ok((None, false));
+        }
         return Err(Trouble::InTheWay { name: RULES.into(), what: "somebody else's directory" });
     }
     let mended = stat.st_mode & 0o7777 != 0o700;
@@ -148,13 +151,13 @@ impl Skills {
         owner: u32,
         deadline: Instant,
     ) -> Result<Self, Trouble> {
-        let ours = |name: &str| is_skill(name) || is_leftover(name);
+        let ours = |name: &str| is_skill(name) || is_skill_leftover(name);
         let names = beneath::names(rules, RULES, MAX_NAMES, deadline, ours)?
             .ok_or(Trouble::TooManyNames(RULES))?;
         let mut skills = Self::default();
         for name in names {
             match beneath::place(rules, &name)? {
-                Place::Regular(stat) if is_leftover(&name) && stat.st_uid == owner => {
+                Place::Regular(stat) if is_skill_leftover(&name) && stat.st_uid == owner => {
                     skills.leftovers.push(name);
                 }
                 Place::Regular(_) | Place::Link
@@ -206,8 +209,7 @@ impl Skills {
 
 /// Removes the temporary `.service_env` of a run that was killed: it may hold a key.
 fn sweep(listing: &OwnedFd, home: &Home, deadline: Instant) -> Result<bool, Trouble> {
-    let of_env = |name: &str| name.starts_with(ENV) && is_leftover(name);
-    let names = beneath::names(listing, "the home", MAX_HOME_NAMES, deadline, of_env)?;
+    let names = beneath::names(listing, "the home", MAX_HOME_NAMES, deadline, is_env_leftover)?;
     let mut swept = false;
     for name in names.unwrap_or_default() {
         if let Place::Regular(stat) = beneath::place(&home.dir, &name)?
@@ -282,10 +284,24 @@ fn temporary_name(name: &str, random: u64) -> String {
     format!("{dot}{name}.tmp.{random:016x}")
 }
 
-/// Whether this is a name that [`temporary_name`] makes.
-fn is_leftover(name: &str) -> bool {
-    let Some((target, random)) = name.rsplit_once(".tmp.") else { return false };
-    let of_ours = target == ENV || target.strip_prefix('.').is_some_and(is_skill);
+/// Whether [`temporary_name`] makes this name for `.service_env`.
+fn is_env_leftover(name: &str) -> bool {
+    name.strip_prefix(ENV).is_some_and(is_temporary_ending)
+}
+
+/// Whether [`temporary_name`] makes this name for a skill.
+fn is_skill_leftover(name: &str) -> bool {
+    let end = name.len().saturating_sub(TEMPORARY_ENDING);
+    name.split_at_checked(end).is_some_and(|(target, ending)| {
+        target.strip_prefix('.').is_some_and(is_skill) && is_temporary_ending(ending)
+    })
+}
+
+/// `.tmp.` and 16 hex digits.
+const TEMPORARY_ENDING: usize = 21;
+
+fn is_temporary_ending(ending: &str) -> bool {
     let is_hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-    of_ours && random.len() == 16 && random.bytes().all(is_hex)
+    ending.len() == TEMPORARY_ENDING
+        && ending.strip_prefix(".tmp.").is_some_and(|random| random.bytes().all(is_hex))
 }
