@@ -12,7 +12,11 @@ use crate::model::name::{AccountName, SkillFile};
 /// The largest file that we write, and the most of one that we read, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
 
-/// The longest line that the helper takes, in bytes. JSON may double a text's length.
+/// The most that all files of one account may be together, in bytes.
+pub const MAX_FILES: usize = 7 << 20;
+
+/// The longest line that the helper takes, in bytes: JSON writes no byte of our texts as more than
+/// two, so every allowed set fits.
 pub const MAX_LINE: usize = 16 << 20;
 
 /// The whole set of our files for one account. It holds keys, so it has no `Debug`.

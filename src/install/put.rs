@@ -18,7 +18,7 @@ use super::beneath::{self, Place};
 use super::look::is_skill;
 use super::{ENV, Home, MAX_NAMES, RULES, Trouble};
 use crate::model::name::SkillFile;
-use crate::wire::{HomeFiles, MAX_FILE};
+use crate::wire::{HomeFiles, MAX_FILE, MAX_FILES};
 
 /// Leftovers are looked for among this many names of a home: they are swept, not counted on.
 const MAX_HOME_NAMES: usize = 100_000;
@@ -64,10 +64,17 @@ pub fn put(home: &Home, files: &HomeFiles, deadline: Instant) -> Result<Put, Tro
 
 fn check_sizes(files: &HomeFiles) -> Result<(), Trouble> {
     let skills = files.skills.iter().map(|(file, text)| (file.as_str(), text.len()));
-    match skills.chain([(ENV, files.env.len())]).find(|(_, length)| *length > MAX_FILE) {
-        Some((name, _)) => Err(Trouble::TooLarge(name.to_owned())),
-        None => Ok(()),
+    let mut total = 0;
+    for (name, length) in skills.chain([(ENV, files.env.len())]) {
+        total += length;
+        if length > MAX_FILE {
+            return Err(Trouble::TooLarge { what: format!("`{name}`"), limit: MAX_FILE });
+        }
     }
+    if total > MAX_FILES {
+        return Err(Trouble::TooLarge { what: "the whole set".to_owned(), limit: MAX_FILES });
+    }
+    Ok(())
 }
 
 /// One put at a time in a home, so that two sets never mix and neither sweeps the other's temporary

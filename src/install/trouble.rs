@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use super::{Home, MAX_NAMES};
-use crate::wire::MAX_FILE;
 
 /// Why looking or putting did not work. Names are relative to the home; none of it is a secret.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +43,14 @@ pub enum Trouble {
     /// A directory has more names than we look through.
     #[error("`{0}` has more than {MAX_NAMES} names: clear it out")]
     TooManyNames(&'static str),
-    /// A file that is to be put is longer than we would read back.
-    #[error("`{0}` would be longer than {MAX_FILE} bytes")]
-    TooLarge(String),
+    /// What is to be put is more than we would read back.
+    #[error("{what} would be longer than {limit} bytes")]
+    TooLarge {
+        /// A file, or all of them.
+        what: String,
+        /// In bytes.
+        limit: usize,
+    },
     /// Somebody else holds the home's lock.
     #[error("another program holds a lock on the home, probably a second install: try again")]
     Busy,
@@ -79,7 +83,7 @@ impl Trouble {
     /// Whether trying again helps only once somebody has changed something.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
-            Self::NotOurs { .. } | Self::InTheWay { .. } | Self::TooLarge(_) => true,
+            Self::NotOurs { .. } | Self::InTheWay { .. } | Self::TooLarge { .. } => true,
             Self::In { trouble, .. } => trouble.is_refusal(),
             Self::NoHome(_)
             | Self::Os { .. }

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant, SystemTime};
 
 use service_connector::model::actual::{HomeLook, LaptopSeen};
-use service_connector::wire::{MAX_FILE, PutError};
+use service_connector::wire::{HomeFiles, MAX_FILE, PutError};
 
 use crate::scene::{Scene, files, random_text, skill};
 
@@ -33,6 +33,10 @@ fn a_file_at_the_limit_is_put_and_one_byte_more_is_refused() {
     wanted.skills.insert(skill("sc_long.md"), "x".repeat(MAX_FILE));
     scene.put(&wanted).unwrap();
     scene.holds(&wanted);
+    let too_many = (0..7).map(|n| (skill(&format!("sc_{n}.md")), "x".repeat(MAX_FILE)));
+    let HomeFiles { env, skills } = files(1, &[]);
+    let too_many = HomeFiles { env, skills: skills.into_iter().chain(too_many).collect() };
+    assert!(matches!(scene.put(&too_many), Err(PutError::Refused(text)) if text.contains("set")));
     wanted.skills.get_mut("sc_long.md").unwrap().push('x');
     assert!(
         matches!(scene.put(&wanted), Err(PutError::Refused(text)) if text.contains("sc_long.md"))
