@@ -1,7 +1,7 @@
 //! Homes as they should be.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 
 use service_connector::installer::Installer;
 use service_connector::model::actual::{HomeFacts, HomeLook};
@@ -106,8 +106,12 @@ fn keys_bound_to_another_uid_are_refused() {
 
 #[test]
 fn modes_do_not_depend_on_the_umask() {
-    for umask in ["000", "022", "077"] {
+    for umask in ["000", "022", "077", "277"] {
         let scene = Scene::new();
+        if umask == "277" {
+            // It takes the owner's own bits, so the home has to be there.
+            DirBuilder::new().mode(0o700).create(scene.homes().join("eva")).unwrap();
+        }
         let script = format!("umask {umask}; exec \"$0\" \"$@\"");
         passes(child(&["sh", "-c", &script], "ordinary::puts_in_a_new_home", &scene.homes()));
         assert_eq!(mode(&scene.homes().join("eva")), 0o040_700);
