@@ -134,10 +134,9 @@ pub struct HomeFacts {
     pub uid: u32,
     /// `.service_env`, if there is a regular file of that name.
     pub env: Option<EnvFacts>,
-    /// Each regular `.claude_rules/sc_*.md` of the owner's, with the digest of its bytes and
-    /// whether its mode is 0600.
+    /// Each regular `.claude_rules/sc_*.md` whose name is that of a skill, whoever owns it.
     pub skills: BTreeMap<SkillFile, FileFacts>,
-    /// Whether `.claude_rules` has the mode 0700 (true when it is not there).
+    /// Whether `.claude_rules` has the mode 0700 (true when no directory of that name is there).
     pub rules_mode_ok: bool,
     /// What the user's laptops last held, from `.service_env_seen`.
     pub laptops: Vec<LaptopSeen>,
@@ -146,9 +145,10 @@ pub struct HomeFacts {
 /// One file of ours as seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFacts {
-    /// The digest of its bytes.
+    /// The digest of its bytes. A file that may not be read, or that is longer than any of ours,
+    /// has the digest of what was read of it, which is never that of a file of ours.
     pub digest: Digest,
-    /// Whether its mode is 0600 and its owner the account.
+    /// Whether its mode is 0600, its owner the account, and this its only name.
     pub mode_ok: bool,
 }
 

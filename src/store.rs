@@ -1,0 +1,325 @@
+//! What we hold: tokens and what was put into homes, in SQLite. Callers speak of tokens and
+//! changes, never of SQL.
+//!
+//! One process writes at a time: it holds the [`PassLock`]. Readers need no lock and no sealing
+//! key (SQLite's WAL lets them read beside a writer).
+
+mod fill;
+mod load;
+mod record;
+mod schema;
+mod seal;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use serde::{Deserialize, Serialize};
+
+use crate::model::digest::Digest;
+use crate::model::name::InstanceId;
+
+pub use fill::Filled;
+pub use load::{LostToken, RevokeTarget};
+pub use seal::SealingKey;
+
+/// The database's file name in the state directory.
+pub const DATABASE: &str = "state.sqlite3";
+
+/// The state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no database.
+    #[error("there is no state at {0}; the first `reconcile` makes it")]
+    Missing(PathBuf),
+    /// SQLite's own words.
+    #[error("the state at {path} could not be used")]
+    Database {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite says.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file system's own words.
+    #[error("{path} could not be used")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Written by a later version of this program.
+    #[error("the state at {path} has schema {found}; this program knows {known}: use the newer one")]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// A row that this program did not write.
+    #[error("the state at {path} holds a {what} that is not legal: {found}")]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What kind of value.
+        what: &'static str,
+        /// The value, or what is wrong with it.
+        found: String,
+    },
+    /// The sealing key is missing or another one.
+    #[error("the sealing key at {path} {trouble}; tokens in the state are sealed with it: put the right one back")]
+    SealingKey {
+        /// Where the key was looked for.
+        path: PathBuf,
+        /// What is wrong with it.
+        trouble: &'static str,
+    },
+    /// A move that a token's phase does not allow: a defect of this program.
+    #[error("the state was asked for an illegal move: {0}")]
+    IllegalMove(#[from] crate::model::token::IllegalMove),
+}
+
+/// The state, open.
+pub struct Store {
+    connection: Connection,
+    path: PathBuf,
+    instance: InstanceId,
+    /// Not there in a reader.
+    keys: Option<seal::Keys>,
+}
+
+/// The right to write the state and to act: one pass at a time.
+pub struct PassLock(#[expect(dead_code, reason = "holds the lock until it is dropped")] File);
+
+impl PassLock {
+    /// Takes the lock, waiting for another pass. `on_wait` is called once if it must wait.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn take(state_dir: &Path, on_wait: impl FnOnce()) -> Result<Self, StoreError> {
+        let path = state_dir.join(".pass.lock");
+        let failed = |source| StoreError::File { path: path.clone(), source };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                on_wait();
+                file.lock().map_err(failed)?;
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        Ok(Self(file))
+    }
+}
+
+/// What is remembered of the last pass: the one row that a pass over an unchanged world writes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LastPass {
+    /// When it began.
+    pub at: Timestamp,
+    /// How long it took, in milliseconds.
+    pub took_ms: i64,
+    /// The exit code it ended with.
+    pub exit: u8,
+    /// One line for people.
+    pub summary: String,
+    /// What the guard held, if anything.
+    pub held: Option<HeldRecord>,
+}
+
+/// What the guard held in the last pass.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldRecord {
+    /// What an approval names.
+    pub digest: Digest,
+    /// How many connections.
+    pub connections: usize,
+    /// Why.
+    pub why: Vec<String>,
+}
+
+impl Store {
+    /// Opens the state to write it; makes it, and a sealing key beside it, if there is none.
+    ///
+    /// # Errors
+    /// See [`StoreError`]. With tokens in the state a missing or wrong sealing key is one.
+    pub fn open(state_dir: &Path, sealing_key: &Path) -> Result<Self, StoreError> {
+        let path = state_dir.join(DATABASE);
+        let is_new = !path.exists();
+        let key = if is_new {
+            SealingKey::read_or_make(sealing_key)?
+        } else {
+            SealingKey::read(sealing_key)?
+        };
+        if is_new {
+            // SQLite would make it with the umask's mode.
+            let made = OpenOptions::new().create(true).append(true).mode(0o640).open(&path);
+            made.map_err(|source| StoreError::File { path: path.clone(), source })?;
+        }
+        let keys = seal::Keys::derive(&key);
+        let connection = Connection::open(&path).map_err(database(&path))?;
+        schema::prepare_writer(&connection, &path)?;
+        schema::migrate(&connection, &path)?;
+        let instance = instance_of(&connection, &path)?;
+        let store = Self { connection, path, instance, keys: Some(keys) };
+        store.check_key(sealing_key)?;
+        Ok(store)
+    }
+
+    /// Opens the state to read it: needs neither the lock nor the sealing key.
+    ///
+    /// # Errors
+    /// See [`StoreError`]; [`StoreError::Missing`] where there is none yet.
+    pub fn open_to_read(state_dir: &Path) -> Result<Self, StoreError> {
+        let path = state_dir.join(DATABASE);
+        if !path.exists() {
+            return Err(StoreError::Missing(path));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(database(&path))?;
+        connection.busy_timeout(schema::BUSY).map_err(database(&path))?;
+        schema::check(&connection, &path)?;
+        let instance = read_instance(&connection, &path)?
+            .ok_or_else(|| StoreError::Missing(path.clone()))?;
+        Ok(Self { connection, path, instance, keys: None })
+    }
+
+    /// The id of this database.
+    #[must_use]
+    pub fn instance(&self) -> &InstanceId {
+        &self.instance
+    }
+
+    /// Remembers a pass.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn record_pass(&self, pass: &LastPass) -> Result<(), StoreError> {
+        let body = self.json(pass)?;
+        self.execute("INSERT OR REPLACE INTO pass (id, body) VALUES (1, ?1)", [body])
+    }
+
+    /// The last pass, if there was one.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn last_pass(&self) -> Result<Option<LastPass>, StoreError> {
+        let body: Option<String> = self
+            .connection
+            .query_row("SELECT body FROM pass WHERE id = 1", [], |row| row.get(0))
+            .optional()
+            .map_err(self.database())?;
+        body.map(|body| self.from_json("last pass", &body)).transpose()
+    }
+
+    /// Records that somebody approved a held removal. Approvals that are over are dropped.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn approve(&self, digest: Digest, who: &str, now: Timestamp) -> Result<(), StoreError> {
+        let values = (digest.to_string(), who, now.as_microsecond());
+        self.execute("INSERT OR REPLACE INTO approval (digest, who, at) VALUES (?1, ?2, ?3)", values)
+    }
+
+    fn check_key(&self, sealing_key: &Path) -> Result<(), StoreError> {
+        let Some(keys) = &self.keys else { return Ok(()) };
+        let known: Option<String> = self.meta("sealing_key")?;
+        let ours = keys.check_value();
+        match known {
+            Some(known) if known == ours => Ok(()),
+            Some(_) => Err(StoreError::SealingKey {
+                path: sealing_key.to_owned(),
+                trouble: "is another one than the state was sealed with",
+            }),
+            None => self.execute("INSERT INTO meta (name, value) VALUES ('sealing_key', ?1)", [ours]),
+        }
+    }
+
+    fn meta(&self, name: &str) -> Result<Option<String>, StoreError> {
+        self.connection
+            .query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0))
+            .optional()
+            .map_err(self.database())
+    }
+
+    fn execute(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
+        let run = || self.connection.prepare_cached(sql)?.execute(values);
+        run().map(drop).map_err(self.database())
+    }
+
+    fn database(&self) -> impl Fn(rusqlite::Error) -> StoreError {
+        database(&self.path)
+    }
+
+    fn json(&self, value: &impl Serialize) -> Result<String, StoreError> {
+        serde_json::to_string(value).map_err(|error| self.damaged("value", &error))
+    }
+
+    fn from_json<T: for<'de> Deserialize<'de>>(
+        &self,
+        what: &'static str,
+        body: &str,
+    ) -> Result<T, StoreError> {
+        serde_json::from_str(body).map_err(|error| self.damaged(what, &error))
+    }
+
+    fn damaged(&self, what: &'static str, found: &impl ToString) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), what, found: found.to_string() }
+    }
+}
+
+fn database(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Database { path: path.clone(), source }
+}
+
+fn read_instance(
+    connection: &Connection,
+    path: &Path,
+) -> Result<Option<InstanceId>, StoreError> {
+    let text: Option<String> = connection
+        .query_row("SELECT value FROM meta WHERE name = 'instance'", [], |row| row.get(0))
+        .optional()
+        .map_err(database(path))?;
+    let damaged = |error: crate::model::name::NameError| StoreError::Damaged {
+        path: path.to_owned(),
+        what: "instance id",
+        found: error.to_string(),
+    };
+    text.map(|text| text.parse().map_err(damaged)).transpose()
+}
+
+/// The database's id, made with it.
+fn instance_of(connection: &Connection, path: &Path) -> Result<InstanceId, StoreError> {
+    let random = u64::try_from(random() & u128::from(u64::MAX)).unwrap_or_default(); // masked: fits
+    let values = [format!("{random:016x}")];
+    connection
+        .execute("INSERT OR IGNORE INTO meta (name, value) VALUES ('instance', ?1)", values)
+        .map_err(database(path))?;
+    read_instance(connection, path)?.ok_or_else(|| StoreError::Missing(path.to_owned()))
+}
+
+/// 128 random bits from the system: for op ids.
+///
+/// # Panics
+/// When the system has no randomness, since no op id can be given then.
+#[must_use]
+pub fn random() -> u128 {
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).expect("the kernel's random numbers cannot fail on Linux");
+    u128::from_be_bytes(bytes)
+}

@@ -1,0 +1,323 @@
+//! From rows to what is there.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use rusqlite::{OptionalExtension, Row};
+
+use crate::model::actual::{Actual, Backoff, Installed, Trouble};
+use crate::model::digest::Digest;
+use crate::model::name::{AccountName, OpId, ServiceId, TokenId, UserId};
+use crate::model::registry::{Endpoint, Rendition};
+use crate::model::token::{Ask, Binding, Delivery, Grant, Phase, Token, days, later};
+
+use super::{Store, StoreError};
+
+/// An approval is good for so long.
+const APPROVAL: SignedDuration = SignedDuration::from_hours(24);
+/// Removals of this long ago count against the guard's limits.
+const REMOVALS: SignedDuration = SignedDuration::from_hours(1);
+
+const TOKEN: &str = "SELECT op, user, service, account, uid, email, endpoint, ttl_days, asked_at, \
+    phase, since, token_id, expires_at, fingerprint, key_readable, delivered_at, \
+    delivered_generation FROM token";
+
+/// A token of contract v1 that may exist, and nobody can tell.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LostToken {
+    /// Whose.
+    pub user: UserId,
+    /// Of which service.
+    pub service: ServiceId,
+    /// If it exists, it ends by itself at this time.
+    pub until: Timestamp,
+}
+
+/// How a token is revoked.
+pub struct RevokeTarget {
+    /// Where.
+    pub endpoint: Arc<Endpoint>,
+    /// By the service's own name for it; none: by the op id.
+    pub token_id: Option<TokenId>,
+}
+
+impl Store {
+    /// What the state holds. Homes are not in it: looking at them is another's work.
+    ///
+    /// # Errors
+    /// The database's, or a row that this program did not write.
+    pub fn load(&self, now: Timestamp) -> Result<Actual, StoreError> {
+        let mut actual = Actual {
+            installed: self.load_installed()?,
+            renditions: self.load_renditions()?,
+            backoffs: self.load_backoffs()?,
+            troubles: self.load_troubles()?,
+            absent_since: self.load_absences()?,
+            recent_removals: self.load_removals(now)?,
+            approved: self.load_approved(now)?,
+            ..Actual::default()
+        };
+        for token in self.load_tokens()? {
+            let of_user = actual.tokens.entry(token.user.clone()).or_default();
+            of_user.entry(token.service.clone()).or_default().push(token);
+        }
+        Ok(actual)
+    }
+
+    fn load_tokens(&self) -> Result<Vec<Token>, StoreError> {
+        let endpoints = self.load_endpoints()?;
+        let sql = format!(
+            "{TOKEN} WHERE phase IN ('issuing', 'active', 'retiring', 'revoking') ORDER BY seq"
+        );
+        self.collect(&sql, [], |row| self.token(row, &endpoints))
+    }
+
+    fn load_endpoints(&self) -> Result<BTreeMap<i64, Arc<Endpoint>>, StoreError> {
+        let rows = self.collect("SELECT id, body FROM endpoint", [], |row| {
+            let body: String = self.get(row, 1)?;
+            Ok((self.get(row, 0)?, Arc::new(self.from_json("endpoint", &body)?)))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    fn token(
+        &self,
+        row: &Row<'_>,
+        endpoints: &BTreeMap<i64, Arc<Endpoint>>,
+    ) -> Result<Token, StoreError> {
+        let endpoint: i64 = self.get(row, 6)?;
+        let endpoint = endpoints.get(&endpoint).cloned();
+        let endpoint = endpoint.ok_or_else(|| self.damaged("token", &"no endpoint"))?;
+        Ok(Token {
+            op: self.parse(row, 0, "op id")?,
+            user: self.parse(row, 1, "user id")?,
+            service: self.parse(row, 2, "service id")?,
+            binding: Binding {
+                account: self.parse(row, 3, "account")?,
+                uid: self.get(row, 4)?,
+                email: self.parse(row, 5, "e-mail address")?,
+            },
+            ask: Ask { endpoint, ttl_days: self.get(row, 7)?, at: self.time(row, 8)? },
+            phase: self.phase(row, 9)?,
+            since: self.time(row, 10)?,
+            grant: self.grant(row)?,
+            key_readable: self.get(row, 14)?,
+            delivered: self.delivery(row)?,
+        })
+    }
+
+    fn grant(&self, row: &Row<'_>) -> Result<Option<Grant>, StoreError> {
+        let Some(token_id) = self.get::<Option<String>>(row, 11)? else { return Ok(None) };
+        let token_id = token_id.parse().map_err(|error| self.damaged("token id", &error))?;
+        let fingerprint: String = self.get(row, 13)?;
+        let fingerprint =
+            fingerprint.parse().map_err(|error| self.damaged("fingerprint", &error))?;
+        Ok(Some(Grant { token_id, expires_at: self.time(row, 12)?, fingerprint }))
+    }
+
+    fn delivery(&self, row: &Row<'_>) -> Result<Option<Delivery>, StoreError> {
+        if self.get::<Option<i64>>(row, 15)?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Delivery { at: self.time(row, 15)?, generation: self.number(row, 16)? }))
+    }
+
+    fn load_installed(
+        &self,
+    ) -> Result<BTreeMap<UserId, BTreeMap<AccountName, Installed>>, StoreError> {
+        let sql = "SELECT user, account, generation, env, skills, pieces, confirmed FROM installed";
+        let mut all: BTreeMap<UserId, BTreeMap<AccountName, Installed>> = BTreeMap::new();
+        let rows = self.collect(sql, [], |row| {
+            let account: AccountName = self.parse(row, 1, "account")?;
+            Ok((self.parse(row, 0, "user id")?, account, self.installed(row, 2)?))
+        })?;
+        for (user, account, installed) in rows {
+            all.entry(user).or_default().insert(account, installed);
+        }
+        Ok(all)
+    }
+
+    /// What is recorded of one home.
+    pub(super) fn installed_in(
+        &self,
+        user: &UserId,
+        account: &AccountName,
+    ) -> Result<Option<Installed>, StoreError> {
+        let sql = "SELECT generation, env, skills, pieces, confirmed FROM installed \
+                   WHERE user = ?1 AND account = ?2";
+        let values = [user.as_str(), account.as_str()];
+        Ok(self.collect(sql, values, |row| self.installed(row, 0))?.pop())
+    }
+
+    fn installed(&self, row: &Row<'_>, first: usize) -> Result<Installed, StoreError> {
+        let skills: String = self.get(row, first + 2)?;
+        let pieces: String = self.get(row, first + 3)?;
+        Ok(Installed {
+            generation: self.number(row, first)?,
+            env: self.parse(row, first + 1, "digest")?,
+            skills: self.from_json("skills", &skills)?,
+            pieces: self.from_json("pieces", &pieces)?,
+            confirmed: self.get(row, first + 4)?,
+        })
+    }
+
+    fn load_renditions(&self) -> Result<BTreeMap<Digest, Rendition>, StoreError> {
+        let rows = self.collect("SELECT digest, body FROM rendition", [], |row| {
+            let body: String = self.get(row, 1)?;
+            Ok((self.parse(row, 0, "digest")?, self.from_json("rendition", &body)?))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    fn load_backoffs(&self) -> Result<BTreeMap<UserId, BTreeMap<ServiceId, Backoff>>, StoreError> {
+        let sql = "SELECT user, service, until, tries, wish, message FROM backoff";
+        let mut all: BTreeMap<UserId, BTreeMap<ServiceId, Backoff>> = BTreeMap::new();
+        let rows = self.collect(sql, [], |row| {
+            let backoff = Backoff {
+                until: self.time(row, 2)?,
+                tries: self.get(row, 3)?,
+                wish: self.parse(row, 4, "digest")?,
+                message: self.get(row, 5)?,
+            };
+            let user: UserId = self.parse(row, 0, "user id")?;
+            Ok((user, self.parse(row, 1, "service id")?, backoff))
+        })?;
+        for (user, service, backoff) in rows {
+            all.entry(user).or_default().insert(service, backoff);
+        }
+        Ok(all)
+    }
+
+    fn load_troubles(&self) -> Result<BTreeMap<ServiceId, Trouble>, StoreError> {
+        let sql = "SELECT service, kind, until, tries, message FROM trouble";
+        let rows = self.collect(sql, [], |row| {
+            let kind: String = self.get(row, 1)?;
+            let trouble = Trouble {
+                kind: self.from_json("trouble", &kind)?,
+                until: self.time(row, 2)?,
+                tries: self.get(row, 3)?,
+                message: self.get(row, 4)?,
+            };
+            Ok((self.parse(row, 0, "service id")?, trouble))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    fn load_absences(&self) -> Result<BTreeMap<UserId, Timestamp>, StoreError> {
+        let rows = self.collect("SELECT user, since FROM absence", [], |row| {
+            Ok((self.parse(row, 0, "user id")?, self.time(row, 1)?))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    fn load_removals(&self, now: Timestamp) -> Result<Vec<(UserId, ServiceId)>, StoreError> {
+        let after = [later(now, -REMOVALS).as_microsecond()];
+        self.collect("SELECT user, service FROM removal WHERE at > ?1", after, |row| {
+            Ok((self.parse(row, 0, "user id")?, self.parse(row, 1, "service id")?))
+        })
+    }
+
+    fn load_approved(&self, now: Timestamp) -> Result<Vec<Digest>, StoreError> {
+        let after = [later(now, -APPROVAL).as_microsecond()];
+        let sql = "SELECT digest FROM approval WHERE at > ?1";
+        self.collect(sql, after, |row| self.parse(row, 0, "digest"))
+    }
+
+    /// Tokens of contract v1 that may exist and that nobody can tell of.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn lost(&self, now: Timestamp) -> Result<Vec<LostToken>, StoreError> {
+        let sql = "SELECT user, service, asked_at, ttl_days FROM token WHERE phase = 'lost'";
+        let mut lost = self.collect(sql, [], |row| {
+            let until = later(self.time(row, 2)?, days(self.get(row, 3)?));
+            let user = self.parse(row, 0, "user id")?;
+            Ok(LostToken { user, service: self.parse(row, 1, "service id")?, until })
+        })?;
+        lost.retain(|token| token.until > now);
+        Ok(lost)
+    }
+
+    /// How a token is revoked. One that was never granted, or whose grant was refused, by its op
+    /// id; any other by the service's name for it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn revoke_target(&self, op: &OpId) -> Result<Option<RevokeTarget>, StoreError> {
+        let endpoints = self.load_endpoints()?;
+        let sql = format!("{TOKEN} WHERE op = ?1");
+        let token =
+            self.collect(&sql, [op.as_str()], |row| self.token(row, &endpoints))?.pop();
+        Ok(token.map(|token| RevokeTarget {
+            endpoint: token.ask.endpoint,
+            token_id: token.grant.map(|grant| grant.token_id),
+        }))
+    }
+
+    /// The phase of a token, whatever it is.
+    pub(super) fn phase_of(&self, op: &OpId) -> Result<Option<Phase>, StoreError> {
+        let sql = "SELECT phase FROM token WHERE op = ?1";
+        let row = |row: &Row<'_>| row.get::<_, String>(0);
+        let text = self.connection.query_row(sql, [op.as_str()], row).optional();
+        let text = text.map_err(self.database())?;
+        text.map(|text| self.phase_named(&text)).transpose()
+    }
+
+    pub(super) fn collect<T>(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+        mut read: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(self.database())?;
+        let mut rows = statement.query(values).map_err(self.database())?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().map_err(self.database())? {
+            all.push(read(row)?);
+        }
+        Ok(all)
+    }
+
+    pub(super) fn get<T: rusqlite::types::FromSql>(
+        &self,
+        row: &Row<'_>,
+        column: usize,
+    ) -> Result<T, StoreError> {
+        row.get(column).map_err(self.database())
+    }
+
+    pub(super) fn parse<T>(
+        &self,
+        row: &Row<'_>,
+        column: usize,
+        what: &'static str,
+    ) -> Result<T, StoreError>
+    where
+        T: FromStr<Err: std::fmt::Display>,
+    {
+        let text = row.get_ref(column).map_err(self.database())?;
+        let text = text.as_str().map_err(|error| self.damaged(what, &error))?;
+        text.parse().map_err(|error: T::Err| self.damaged(what, &error))
+    }
+
+    pub(super) fn time(&self, row: &Row<'_>, column: usize) -> Result<Timestamp, StoreError> {
+        Timestamp::from_microsecond(self.get(row, column)?)
+            .map_err(|error| self.damaged("time", &error))
+    }
+
+    pub(super) fn number(&self, row: &Row<'_>, column: usize) -> Result<u64, StoreError> {
+        let number: i64 = self.get(row, column)?;
+        u64::try_from(number).map_err(|error| self.damaged("number", &error))
+    }
+
+    fn phase(&self, row: &Row<'_>, column: usize) -> Result<Phase, StoreError> {
+        self.phase_named(&self.get::<String>(row, column)?)
+    }
+
+    fn phase_named(&self, text: &str) -> Result<Phase, StoreError> {
+        let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == text);
+        phase.ok_or_else(|| self.damaged("phase", &text))
+    }
+}

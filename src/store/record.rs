@@ -1,0 +1,292 @@
+//! Writing down what has begun and what was found. Each batch is all or nothing; many batches make
+//! one transaction, since a commit costs the disk's fsync.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use rusqlite::OptionalExtension;
+
+use crate::model::actual::{Actual, HomeLook};
+use crate::model::name::{AccountName, OpId, ServiceId, UserId};
+use crate::model::outcome::{Change, NewGrant, Recorded};
+use crate::model::token::{Ask, Binding, Move, Phase};
+
+use super::seal::Identity;
+use super::{Store, StoreError, database};
+
+impl Store {
+    /// Writes these batches in one durable transaction. A batch that fails leaves nothing and does
+    /// not touch its neighbours.
+    ///
+    /// # Errors
+    /// When the transaction cannot be committed: then nothing is written.
+    pub fn record(
+        &mut self,
+        batches: Vec<Vec<Change>>,
+        now: Timestamp,
+    ) -> Result<Vec<Result<Recorded, StoreError>>, StoreError> {
+        self.in_transaction(|store| {
+            batches.into_iter().map(|batch| store.record_batch(batch, now)).collect()
+        })
+    }
+
+    /// Runs this in one immediate transaction, and commits.
+    pub(super) fn in_transaction<T>(
+        &mut self,
+        work: impl FnOnce(&Self) -> T,
+    ) -> Result<T, StoreError> {
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.database())?;
+        let result = work(self);
+        match self.connection.execute_batch("COMMIT") {
+            Ok(()) => Ok(result),
+            Err(error) => {
+                // The commit's error is what counts; with a dead disk the rollback fails too.
+                drop(self.connection.execute_batch("ROLLBACK"));
+                Err(database(&self.path)(error))
+            }
+        }
+    }
+
+    fn record_batch(&self, batch: Vec<Change>, now: Timestamp) -> Result<Recorded, StoreError> {
+        self.connection.execute_batch("SAVEPOINT batch").map_err(self.database())?;
+        let mut recorded = Recorded::default();
+        let result =
+            batch.into_iter().try_for_each(|change| self.apply(change, now, &mut recorded));
+        let end = if result.is_ok() { "RELEASE batch" } else { "ROLLBACK TO batch; RELEASE batch" };
+        self.connection.execute_batch(end).map_err(self.database())?;
+        result.map(|()| recorded)
+    }
+
+    fn apply(
+        &self,
+        change: Change,
+        now: Timestamp,
+        recorded: &mut Recorded,
+    ) -> Result<(), StoreError> {
+        match change {
+            Change::Begin { op, user, service, binding, ask } => {
+                self.begin(&op, &user, &service, &binding, &ask, now)
+            }
+            Change::Grant { op, grant } => self.grant_token(&op, &grant, now, recorded),
+            Change::Move { op, how } => self.move_token(&op, how, now),
+            Change::Delivered { user, account, generation, uid } => {
+                self.delivered(&user, &account, generation, uid, now)
+            }
+            Change::Backoff { user, service, backoff: None } => self.execute(
+                "DELETE FROM backoff WHERE user = ?1 AND service = ?2",
+                (user.as_str(), service.as_str()),
+            ),
+            Change::Backoff { user, service, backoff: Some(backoff) } => self.execute(
+                "INSERT OR REPLACE INTO backoff (user, service, until, tries, wish, message) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                (
+                    user.as_str(),
+                    service.as_str(),
+                    backoff.until.as_microsecond(),
+                    backoff.tries,
+                    backoff.wish.to_string(),
+                    backoff.message,
+                ),
+            ),
+            Change::Trouble { service, trouble: None } => {
+                self.execute("DELETE FROM trouble WHERE service = ?1", [service.as_str()])
+            }
+            Change::Trouble { service, trouble: Some(trouble) } => self.execute(
+                "INSERT OR REPLACE INTO trouble (service, kind, until, tries, message) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                (
+                    service.as_str(),
+                    self.json(&trouble.kind)?,
+                    trouble.until.as_microsecond(),
+                    trouble.tries,
+                    trouble.message,
+                ),
+            ),
+            Change::Removed { user, service } => self.execute(
+                "INSERT INTO removal (user, service, at) VALUES (?1, ?2, ?3)",
+                (user.as_str(), service.as_str(), now.as_microsecond()),
+            ),
+        }
+    }
+
+    fn begin(
+        &self,
+        op: &OpId,
+        user: &UserId,
+        service: &ServiceId,
+        binding: &Binding,
+        ask: &Ask,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let endpoint = self.json(&*ask.endpoint)?;
+        self.execute("INSERT OR IGNORE INTO endpoint (body) VALUES (?1)", [&endpoint])?;
+        self.execute(
+            "INSERT INTO token (op, user, service, account, uid, email, endpoint, ttl_days, \
+             asked_at, phase, since) VALUES (?1, ?2, ?3, ?4, ?5, ?6, \
+             (SELECT id FROM endpoint WHERE body = ?7), ?8, ?9, 'issuing', ?10)",
+            (
+                op.as_str(),
+                user.as_str(),
+                service.as_str(),
+                binding.account.as_str(),
+                binding.uid,
+                binding.email.as_str(),
+                endpoint,
+                ask.ttl_days,
+                ask.at.as_microsecond(),
+                now.as_microsecond(),
+            ),
+        )
+    }
+
+    fn grant_token(
+        &self,
+        op: &OpId,
+        grant: &NewGrant,
+        now: Timestamp,
+        recorded: &mut Recorded,
+    ) -> Result<(), StoreError> {
+        let (user, service) = self.whose(op)?;
+        if self.is_taken(&service, grant.token_id.as_str(), op)? {
+            let why = "its token_id is the one of another token that we hold".to_owned();
+            recorded.refused.push((op.clone(), why));
+            return self.move_token(op, Move::RefuseAnswer, now);
+        }
+        let keys = self.keys.as_ref().ok_or_else(|| self.damaged("key", &"opened to read"))?;
+        let identity = Identity { op, user: &user, service: &service };
+        let sealed = keys
+            .seal(grant.api_key.expose(), identity)
+            .ok_or_else(|| self.damaged("key", &"it could not be sealed"))?;
+        self.move_token(op, Move::Grant, now)?;
+        self.execute(
+            "UPDATE token SET token_id = ?2, expires_at = ?3, fingerprint = ?4, sealed = ?5 \
+             WHERE op = ?1",
+            (
+                op.as_str(),
+                grant.token_id.as_str(),
+                grant.expires_at.as_microsecond(),
+                keys.fingerprint(grant.api_key.expose()).to_string(),
+                sealed,
+            ),
+        )
+    }
+
+    fn whose(&self, op: &OpId) -> Result<(UserId, ServiceId), StoreError> {
+        let sql = "SELECT user, service FROM token WHERE op = ?1";
+        let row = self.collect(sql, [op.as_str()], |row| {
+            Ok((self.parse(row, 0, "user id")?, self.parse(row, 1, "service id")?))
+        })?;
+        row.into_iter().next().ok_or_else(|| self.damaged("op id", op))
+    }
+
+    fn is_taken(
+        &self,
+        service: &ServiceId,
+        token_id: &str,
+        op: &OpId,
+    ) -> Result<bool, StoreError> {
+        let sql = "SELECT 1 FROM token WHERE service = ?1 AND token_id = ?2 AND op <> ?3 \
+                   AND phase IN ('active', 'retiring', 'revoking')";
+        let values = [service.as_str(), token_id, op.as_str()];
+        let found = self.connection.query_row(sql, values, |_| Ok(())).optional();
+        found.map(|found| found.is_some()).map_err(self.database())
+    }
+
+    /// Moves a token. A move that was made before is made again in peace.
+    fn move_token(&self, op: &OpId, how: Move, now: Timestamp) -> Result<(), StoreError> {
+        let phase = self.phase_of(op)?.ok_or_else(|| self.damaged("op id", op))?;
+        if how == Move::Unwant && phase == Phase::Revoking {
+            return Ok(());
+        }
+        let next = phase.after(how)?;
+        // A key that has ended is not kept, not even sealed.
+        let sealed = if next.is_end() { ", sealed = NULL" } else { "" };
+        let sql = format!("UPDATE token SET phase = ?2, since = ?3{sealed} WHERE op = ?1");
+        self.execute(&sql, (op.as_str(), next.as_str(), now.as_microsecond()))
+    }
+
+    fn delivered(
+        &self,
+        user: &UserId,
+        account: &AccountName,
+        generation: u64,
+        uid: u32,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Some(installed) = self.installed_in(user, account)? else { return Ok(()) };
+        if installed.generation != generation {
+            return Ok(());
+        }
+        self.execute(
+            "UPDATE installed SET confirmed = 1 WHERE user = ?1 AND account = ?2 AND confirmed = 0",
+            (user.as_str(), account.as_str()),
+        )?;
+        for op in installed.pieces.values().filter_map(|piece| piece.op.as_ref()) {
+            self.deliver_token(op, generation, uid, now)?;
+        }
+        Ok(())
+    }
+
+    /// Marks a token as delivered; the older ones of its connection retire.
+    fn deliver_token(
+        &self,
+        op: &OpId,
+        generation: u64,
+        uid: u32,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let generation = i64::try_from(generation).unwrap_or(i64::MAX); // bounded by `fill`
+        self.execute(
+            "UPDATE token SET delivered_at = coalesce(delivered_at, ?2), \
+             delivered_generation = coalesce(delivered_generation, ?3), uid = coalesce(uid, ?4) \
+             WHERE op = ?1 AND delivered_at IS NULL",
+            (op.as_str(), now.as_microsecond(), generation, uid),
+        )?;
+        let older = "SELECT older.op FROM token older JOIN token newer \
+            ON older.user = newer.user AND older.service = newer.service AND older.seq < newer.seq \
+            WHERE newer.op = ?1 AND newer.phase = 'active' AND older.phase = 'active'";
+        let older: Vec<OpId> =
+            self.collect(older, [op.as_str()], |row| self.parse(row, 0, "op id"))?;
+        older.iter().try_for_each(|op| self.move_token(op, Move::Retire, now))
+    }
+
+    /// Records since when accounts are absent, where that changed. Removals and approvals that are
+    /// over are dropped on the way.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn note_absences(
+        &mut self,
+        accounts: &BTreeMap<&UserId, AccountName>,
+        actual: &mut Actual,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let is_absent = |account: &AccountName| {
+            matches!(actual.homes.get(account), Some(HomeLook::Absent(_)))
+        };
+        let is_known = |account: &AccountName| {
+            matches!(actual.homes.get(account), Some(HomeLook::Seen(_)))
+        };
+        let absent: BTreeSet<&UserId> =
+            accounts.iter().filter(|(_, account)| is_absent(account)).map(|(user, _)| *user).collect();
+        let back: BTreeSet<&UserId> =
+            accounts.iter().filter(|(_, account)| is_known(account)).map(|(user, _)| *user).collect();
+        let known = &actual.absent_since;
+        let new: Vec<UserId> =
+            absent.iter().filter(|user| !known.contains_key(**user)).map(|u| (*u).clone()).collect();
+        let over: Vec<UserId> = known.keys().filter(|user| back.contains(user)).cloned().collect();
+        if new.is_empty() && over.is_empty() {
+            return Ok(());
+        }
+        self.in_transaction(|store| {
+            let insert = "INSERT OR IGNORE INTO absence (user, since) VALUES (?1, ?2)";
+            new.iter()
+                .try_for_each(|user| store.execute(insert, (user.as_str(), now.as_microsecond())))?;
+            let delete = "DELETE FROM absence WHERE user = ?1";
+            over.iter().try_for_each(|user| store.execute(delete, [user.as_str()]))
+        })??;
+        actual.absent_since.extend(new.into_iter().map(|user| (user, now)));
+        actual.absent_since.retain(|user, _| !over.contains(user));
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+//! The tables, and how older ones become the present ones.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, FileControl, TransactionBehavior};
+
+use super::{StoreError, database};
+
+/// How long a reader or writer waits for another's transaction.
+pub(super) const BUSY: Duration = Duration::from_secs(10);
+
+/// Each step brings a database from the version of its place to the next.
+const STEPS: [&str; 1] = [FIRST];
+
+/// The schema's version.
+#[expect(clippy::cast_possible_wrap, reason = "a handful")]
+const VERSION: i64 = STEPS.len() as i64;
+
+/// Times are microseconds since 1970, UTC.
+const FIRST: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+-- Endpoints as they were when something was asked there; few, and many tokens name them.
+CREATE TABLE endpoint (id INTEGER PRIMARY KEY, body TEXT NOT NULL UNIQUE) STRICT;
+-- The row id is the order of asking.
+CREATE TABLE token (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    op TEXT NOT NULL UNIQUE,
+    user TEXT NOT NULL,
+    service TEXT NOT NULL,
+    account TEXT NOT NULL,
+    uid INTEGER,
+    email TEXT NOT NULL,
+    endpoint INTEGER NOT NULL REFERENCES endpoint (id),
+    ttl_days INTEGER NOT NULL,
+    asked_at INTEGER NOT NULL,
+    phase TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    token_id TEXT,
+    expires_at INTEGER,
+    fingerprint TEXT,
+    sealed BLOB,
+    key_readable INTEGER NOT NULL DEFAULT 1,
+    delivered_at INTEGER,
+    delivered_generation INTEGER
+) STRICT;
+CREATE INDEX token_not_ended ON token (user, service)
+    WHERE phase IN ('issuing', 'active', 'retiring', 'revoking');
+CREATE INDEX token_lost ON token (service) WHERE phase = 'lost';
+-- No two connections hold the same token of a service.
+CREATE UNIQUE INDEX token_once ON token (service, token_id)
+    WHERE token_id IS NOT NULL AND phase IN ('active', 'retiring', 'revoking');
+CREATE TABLE rendition (digest TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT;
+CREATE TABLE installed (
+    user TEXT NOT NULL,
+    account TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    env TEXT NOT NULL,
+    skills TEXT NOT NULL,
+    pieces TEXT NOT NULL,
+    confirmed INTEGER NOT NULL,
+    PRIMARY KEY (user, account)
+) STRICT, WITHOUT ROWID;
+-- Outlives the user's removal: a generation is never given twice.
+CREATE TABLE generation (user TEXT PRIMARY KEY, highest INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE backoff (
+    user TEXT NOT NULL,
+    service TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    tries INTEGER NOT NULL,
+    wish TEXT NOT NULL,
+    message TEXT NOT NULL,
+    PRIMARY KEY (user, service)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE trouble (
+    service TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    tries INTEGER NOT NULL,
+    message TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE absence (user TEXT PRIMARY KEY, since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE removal (user TEXT NOT NULL, service TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
+CREATE TABLE approval (digest TEXT PRIMARY KEY, who TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
+CREATE TABLE pass (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL) STRICT;
+";
+
+/// What every writer sets on its connection.
+pub(super) fn prepare_writer(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let prepare = || {
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        // Without it the last writer removes the WAL when it closes, and a reader that may not
+        // write the directory can open the database no more.
+        connection.file_control::<&str>(None, FileControl::PersistWal(&mut 1))
+    };
+    prepare().map_err(database(path))
+}
+
+/// Brings an older database to the present version, in one transaction.
+pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let step = || {
+        let transaction = rusqlite::Transaction::new_unchecked(
+            connection,
+            TransactionBehavior::Immediate,
+        )?;
+        let found = version(&transaction)?;
+        let missing = usize::try_from(found).unwrap_or(0);
+        for step in STEPS.iter().skip(missing) {
+            transaction.execute_batch(step)?;
+        }
+        if found < VERSION {
+            transaction.pragma_update(None, "user_version", VERSION)?;
+        }
+        transaction.commit()
+    };
+    if version(connection).map_err(database(path))? < VERSION {
+        step().map_err(database(path))?;
+    }
+    check(connection, path)
+}
+
+/// Refuses a database of another version.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    match version(connection).map_err(database(path))? {
+        VERSION => Ok(()),
+        0 => Err(StoreError::Missing(path.to_owned())),
+        found => Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION }),
+    }
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
