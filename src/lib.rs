@@ -8,4 +8,8 @@
 //! A module uses only those above it in this list (`tests/layers.rs` holds it).
 
 pub mod model;
+pub mod wire;
+pub mod install;
+pub mod installer;
+pub mod store;
 pub mod example_service;

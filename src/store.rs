@@ -55,7 +55,9 @@ pub enum StoreError {
         source: io::Error,
     },
     /// Written by a later version of this program.
-    #[error("the state at {path} has schema {found}; this program knows {known}: use the newer one")]
+    #[error(
+        "the state at {path} has schema {found}; this program knows {known}: use the newer one"
+    )]
     Newer {
         /// The database.
         path: PathBuf,
@@ -75,7 +77,9 @@ pub enum StoreError {
         found: String,
     },
     /// The sealing key is missing or another one.
-    #[error("the sealing key at {path} {trouble}; tokens in the state are sealed with it: put the right one back")]
+    #[error(
+        "the sealing key at {path} {trouble}; tokens in the state are sealed with it: put the right one back"
+    )]
     SealingKey {
         /// Where the key was looked for.
         path: PathBuf,
@@ -193,8 +197,8 @@ impl Store {
         let connection = Connection::open_with_flags(&path, flags).map_err(database(&path))?;
         connection.busy_timeout(schema::BUSY).map_err(database(&path))?;
         schema::check(&connection, &path)?;
-        let instance = read_instance(&connection, &path)?
-            .ok_or_else(|| StoreError::Missing(path.clone()))?;
+        let instance =
+            read_instance(&connection, &path)?.ok_or_else(|| StoreError::Missing(path.clone()))?;
         Ok(Self { connection, path, instance, keys: None })
     }
 
@@ -223,7 +227,7 @@ impl Store {
             .query_row("SELECT body FROM pass WHERE id = 1", [], |row| row.get(0))
             .optional()
             .map_err(self.database())?;
-        body.map(|body| self.from_json("last pass", &body)).transpose()
+        body.map(|body| self.read_json("last pass", &body)).transpose()
     }
 
     /// Records that somebody approved a held removal. Approvals that are over are dropped.
@@ -232,7 +236,10 @@ impl Store {
     /// The database's.
     pub fn approve(&self, digest: Digest, who: &str, now: Timestamp) -> Result<(), StoreError> {
         let values = (digest.to_string(), who, now.as_microsecond());
-        self.execute("INSERT OR REPLACE INTO approval (digest, who, at) VALUES (?1, ?2, ?3)", values)
+        self.execute(
+            "INSERT OR REPLACE INTO approval (digest, who, at) VALUES (?1, ?2, ?3)",
+            values,
+        )
     }
 
     fn check_key(&self, sealing_key: &Path) -> Result<(), StoreError> {
@@ -245,7 +252,9 @@ impl Store {
                 path: sealing_key.to_owned(),
                 trouble: "is another one than the state was sealed with",
             }),
-            None => self.execute("INSERT INTO meta (name, value) VALUES ('sealing_key', ?1)", [ours]),
+            None => {
+                self.execute("INSERT INTO meta (name, value) VALUES ('sealing_key', ?1)", [ours])
+            }
         }
     }
 
@@ -269,7 +278,7 @@ impl Store {
         serde_json::to_string(value).map_err(|error| self.damaged("value", &error))
     }
 
-    fn from_json<T: for<'de> Deserialize<'de>>(
+    fn read_json<T: for<'de> Deserialize<'de>>(
         &self,
         what: &'static str,
         body: &str,
@@ -287,10 +296,7 @@ fn database(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| StoreError::Database { path: path.clone(), source }
 }
 
-fn read_instance(
-    connection: &Connection,
-    path: &Path,
-) -> Result<Option<InstanceId>, StoreError> {
+fn read_instance(connection: &Connection, path: &Path) -> Result<Option<InstanceId>, StoreError> {
     let text: Option<String> = connection
         .query_row("SELECT value FROM meta WHERE name = 'instance'", [], |row| row.get(0))
         .optional()

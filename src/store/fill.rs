@@ -55,7 +55,7 @@ impl Store {
         install: &Install,
         renditions: &BTreeMap<Digest, Rendition>,
     ) -> Result<Filled, StoreError> {
-        self.in_transaction(|store| store.fill_within(install, renditions))?
+        self.in_transaction(|store| store.fill_within(install, renditions))
     }
 
     fn fill_within(
@@ -197,7 +197,7 @@ impl Store {
         let sql = "SELECT body FROM rendition WHERE digest = ?1";
         let bodies = self.collect(sql, [digest.to_string()], |row| self.get::<String>(row, 0))?;
         let body = bodies.first().ok_or_else(|| self.damaged("rendition", &digest))?;
-        self.from_json("rendition", body)
+        self.read_json("rendition", body)
     }
 
     fn next_generation(&self, user: &UserId, seen: u64) -> Result<u64, StoreError> {

@@ -77,7 +77,7 @@ impl Store {
     fn load_endpoints(&self) -> Result<BTreeMap<i64, Arc<Endpoint>>, StoreError> {
         let rows = self.collect("SELECT id, body FROM endpoint", [], |row| {
             let body: String = self.get(row, 1)?;
-            Ok((self.get(row, 0)?, Arc::new(self.from_json("endpoint", &body)?)))
+            Ok((self.get(row, 0)?, Arc::new(self.read_json("endpoint", &body)?)))
         })?;
         Ok(rows.into_iter().collect())
     }
@@ -157,8 +157,8 @@ impl Store {
         Ok(Installed {
             generation: self.number(row, first)?,
             env: self.parse(row, first + 1, "digest")?,
-            skills: self.from_json("skills", &skills)?,
-            pieces: self.from_json("pieces", &pieces)?,
+            skills: self.read_json("skills", &skills)?,
+            pieces: self.read_json("pieces", &pieces)?,
             confirmed: self.get(row, first + 4)?,
         })
     }
@@ -166,7 +166,7 @@ impl Store {
     fn load_renditions(&self) -> Result<BTreeMap<Digest, Rendition>, StoreError> {
         let rows = self.collect("SELECT digest, body FROM rendition", [], |row| {
             let body: String = self.get(row, 1)?;
-            Ok((self.parse(row, 0, "digest")?, self.from_json("rendition", &body)?))
+            Ok((self.parse(row, 0, "digest")?, self.read_json("rendition", &body)?))
         })?;
         Ok(rows.into_iter().collect())
     }
@@ -195,7 +195,7 @@ impl Store {
         let rows = self.collect(sql, [], |row| {
             let kind: String = self.get(row, 1)?;
             let trouble = Trouble {
-                kind: self.from_json("trouble", &kind)?,
+                kind: self.read_json("trouble", &kind)?,
                 until: self.time(row, 2)?,
                 tries: self.get(row, 3)?,
                 message: self.get(row, 4)?,
@@ -248,8 +248,7 @@ impl Store {
     pub fn revoke_target(&self, op: &OpId) -> Result<Option<RevokeTarget>, StoreError> {
         let endpoints = self.load_endpoints()?;
         let sql = format!("{TOKEN} WHERE op = ?1");
-        let token =
-            self.collect(&sql, [op.as_str()], |row| self.token(row, &endpoints))?.pop();
+        let token = self.collect(&sql, [op.as_str()], |row| self.token(row, &endpoints))?.pop();
         Ok(token.map(|token| RevokeTarget {
             endpoint: token.ask.endpoint,
             token_id: token.grant.map(|grant| grant.token_id),

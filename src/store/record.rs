@@ -12,7 +12,7 @@ use crate::model::outcome::{Change, NewGrant, Recorded};
 use crate::model::token::{Ask, Binding, Move, Phase};
 
 use super::seal::Identity;
-use super::{Store, StoreError, database};
+use super::{Store, StoreError};
 
 impl Store {
     /// Writes these batches in one durable transaction. A batch that fails leaves nothing and does
@@ -26,25 +26,23 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<Result<Recorded, StoreError>>, StoreError> {
         self.in_transaction(|store| {
-            batches.into_iter().map(|batch| store.record_batch(batch, now)).collect()
+            Ok(batches.into_iter().map(|batch| store.record_batch(batch, now)).collect())
         })
     }
 
-    /// Runs this in one immediate transaction, and commits.
+    /// Runs this in one immediate transaction: committed if it succeeds, else as if it never was.
     pub(super) fn in_transaction<T>(
         &mut self,
-        work: impl FnOnce(&Self) -> T,
+        work: impl FnOnce(&Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.database())?;
-        let result = work(self);
-        match self.connection.execute_batch("COMMIT") {
-            Ok(()) => Ok(result),
-            Err(error) => {
-                // The commit's error is what counts; with a dead disk the rollback fails too.
-                drop(self.connection.execute_batch("ROLLBACK"));
-                Err(database(&self.path)(error))
-            }
+        let commit = || self.connection.execute_batch("COMMIT").map_err(self.database());
+        let result = work(self).and_then(|value| commit().map(|()| value));
+        if result.is_err() {
+            // The first error is what counts; with a dead disk the rollback fails too.
+            drop(self.connection.execute_batch("ROLLBACK"));
         }
+        result
     }
 
     fn record_batch(&self, batch: Vec<Change>, now: Timestamp) -> Result<Recorded, StoreError> {
@@ -179,12 +177,7 @@ impl Store {
         row.into_iter().next().ok_or_else(|| self.damaged("op id", op))
     }
 
-    fn is_taken(
-        &self,
-        service: &ServiceId,
-        token_id: &str,
-        op: &OpId,
-    ) -> Result<bool, StoreError> {
+    fn is_taken(&self, service: &ServiceId, token_id: &str, op: &OpId) -> Result<bool, StoreError> {
         let sql = "SELECT 1 FROM token WHERE service = ?1 AND token_id = ?2 AND op <> ?3 \
                    AND phase IN ('active', 'retiring', 'revoking')";
         let values = [service.as_str(), token_id, op.as_str()];
@@ -261,30 +254,38 @@ impl Store {
         actual: &mut Actual,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let is_absent = |account: &AccountName| {
-            matches!(actual.homes.get(account), Some(HomeLook::Absent(_)))
-        };
-        let is_known = |account: &AccountName| {
-            matches!(actual.homes.get(account), Some(HomeLook::Seen(_)))
-        };
-        let absent: BTreeSet<&UserId> =
-            accounts.iter().filter(|(_, account)| is_absent(account)).map(|(user, _)| *user).collect();
-        let back: BTreeSet<&UserId> =
-            accounts.iter().filter(|(_, account)| is_known(account)).map(|(user, _)| *user).collect();
+        let is_absent =
+            |account: &AccountName| matches!(actual.homes.get(account), Some(HomeLook::Absent(_)));
+        let is_known =
+            |account: &AccountName| matches!(actual.homes.get(account), Some(HomeLook::Seen(_)));
+        let absent: BTreeSet<&UserId> = accounts
+            .iter()
+            .filter(|(_, account)| is_absent(account))
+            .map(|(user, _)| *user)
+            .collect();
+        let back: BTreeSet<&UserId> = accounts
+            .iter()
+            .filter(|(_, account)| is_known(account))
+            .map(|(user, _)| *user)
+            .collect();
         let known = &actual.absent_since;
-        let new: Vec<UserId> =
-            absent.iter().filter(|user| !known.contains_key(**user)).map(|u| (*u).clone()).collect();
+        let new: Vec<UserId> = absent
+            .iter()
+            .filter(|user| !known.contains_key(**user))
+            .map(|u| (*u).clone())
+            .collect();
         let over: Vec<UserId> = known.keys().filter(|user| back.contains(user)).cloned().collect();
         if new.is_empty() && over.is_empty() {
             return Ok(());
         }
         self.in_transaction(|store| {
             let insert = "INSERT OR IGNORE INTO absence (user, since) VALUES (?1, ?2)";
-            new.iter()
-                .try_for_each(|user| store.execute(insert, (user.as_str(), now.as_microsecond())))?;
+            new.iter().try_for_each(|user| {
+                store.execute(insert, (user.as_str(), now.as_microsecond()))
+            })?;
             let delete = "DELETE FROM absence WHERE user = ?1";
             over.iter().try_for_each(|user| store.execute(delete, [user.as_str()]))
-        })??;
+        })?;
         actual.absent_since.extend(new.into_iter().map(|user| (user, now)));
         actual.absent_since.retain(|user, _| !over.contains(user));
         Ok(())

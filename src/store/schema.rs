@@ -102,10 +102,8 @@ pub(super) fn prepare_writer(connection: &Connection, path: &Path) -> Result<(),
 /// Brings an older database to the present version, in one transaction.
 pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let step = || {
-        let transaction = rusqlite::Transaction::new_unchecked(
-            connection,
-            TransactionBehavior::Immediate,
-        )?;
+        let transaction =
+            rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
         let found = version(&transaction)?;
         let missing = usize::try_from(found).unwrap_or(0);
         for step in STEPS.iter().skip(missing) {

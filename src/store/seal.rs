@@ -27,7 +27,10 @@ impl SealingKey {
         let text = match fs::read_to_string(path) {
             Ok(text) => Zeroizing::new(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(StoreError::SealingKey { path: path.to_owned(), trouble: "is missing" });
+                return Err(StoreError::SealingKey {
+                    path: path.to_owned(),
+                    trouble: "is missing",
+                });
             }
             Err(source) => return Err(StoreError::File { path: path.to_owned(), source }),
         };
