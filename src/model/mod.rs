@@ -4,7 +4,10 @@
 pub mod name;
 pub mod secret;
 pub mod digest;
+pub mod yaml_path;
+pub mod yaml;
 pub mod registry;
+pub mod people;
 pub mod desired;
 pub mod actual;
 pub mod env_file;
