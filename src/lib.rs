@@ -8,6 +8,7 @@
 //! A module uses only those above it in this list (`tests/layers.rs` holds it).
 
 pub mod model;
+pub mod registry_dir;
 pub mod wire;
 pub mod install;
 pub mod installer;
