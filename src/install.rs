@@ -18,7 +18,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::model::actual::{HomeFacts, HomeLook};
-use crate::wire::{HomeFiles, PutError};
+use crate::wire::{HomeFiles, PutDone, PutError};
 
 pub use look::look;
 pub use put::{Put, put};
@@ -130,7 +130,7 @@ pub fn answer_put(
     uid: Option<u32>,
     files: &HomeFiles,
     deadline: Instant,
-) -> Result<HomeFacts, PutError> {
+) -> Result<PutDone, PutError> {
     let home = home?;
     if let Some(uid) = uid.filter(|uid| *uid != home.owner) {
         let (path, owner) = (home.path.display(), home.owner);
@@ -138,8 +138,10 @@ pub fn answer_put(
             "{path}: it belongs to uid {owner}, and the keys are bound to uid {uid}: the account is not the one they were issued for"
         )));
     }
-    let facts = put(&home, files, deadline).and_then(|_| look(&home, deadline));
-    Ok(facts.map_err(|trouble| trouble.in_home(&home))?)
+    let done = put(&home, files, deadline).and_then(|Put { changed }| {
+        Ok(PutDone { changed, facts: look(&home, deadline)? })
+    });
+    Ok(done.map_err(|trouble| trouble.in_home(&home))?)
 }
 
 impl From<Trouble> for PutError {

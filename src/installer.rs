@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::install::{self, Home, Trouble};
 use crate::model::actual::{HomeFacts, HomeLook};
 use crate::model::name::AccountName;
-use crate::wire::{HomeFiles, PutError};
+use crate::wire::{HomeFiles, PutDone, PutError};
 
 /// For one account, looking or putting: a healthy home takes milliseconds, and one that hangs must
 /// not hold up a pass.
@@ -60,7 +60,7 @@ impl Installer {
         account: &AccountName,
         uid: Option<u32>,
         files: &HomeFiles,
-    ) -> Result<HomeFacts, PutError> {
+    ) -> Result<PutDone, PutError> {
         match &self.0 {
             Way::Direct { homes_dir, create } => {
                 let deadline = Instant::now() + PER_HOME;

@@ -59,7 +59,16 @@ pub enum Answer {
     /// To [`Request::Look`].
     Look(HomeLook),
     /// To [`Request::Put`]: what is there afterwards, or why not.
-    Put(Result<HomeFacts, PutError>),
+    Put(Result<PutDone, PutError>),
+}
+
+/// The files are there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutDone {
+    /// Whether anything had to be written.
+    pub changed: bool,
+    /// What is really there afterwards.
+    pub facts: HomeFacts,
 }
 
 /// Why the files were not put. It concerns this one account; the text names the path and what to

@@ -151,6 +151,8 @@ pub enum Change {
         generation: u64,
         /// The uid of the home.
         uid: u32,
+        /// Whether the home is forgotten once it holds nothing of ours: it is not the user's.
+        leaves: bool,
     },
     /// A connection failed, or (none) works again.
     Backoff {

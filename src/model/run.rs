@@ -506,7 +506,9 @@ impl Run {
         match outcome {
             PutOutcome::Done { generation, uid, holds, changed } => {
                 let account: AccountName = install.account.clone();
-                let delivered = Change::Delivered { user: user.clone(), account, generation, uid };
+                let (user_id, leaves) = (user.clone(), install.leaves);
+                let delivered =
+                    Change::Delivered { user: user_id, account, generation, uid, leaves };
                 let purpose = Purpose::Delivered(user, Box::new(install), holds, changed);
                 self.record(purpose, vec![delivered], effects);
             }

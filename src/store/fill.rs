@@ -233,17 +233,6 @@ impl Store {
             ),
         )
     }
-
-    /// Forgets a home that holds nothing of ours any more and is not the user's.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn leave_home(&self, user: &UserId, account: &AccountName) -> Result<(), StoreError> {
-        self.execute(
-            "DELETE FROM installed WHERE user = ?1 AND account = ?2 AND pieces = '{}'",
-            (user.as_str(), account.as_str()),
-        )
-    }
 }
 
 /// The files, and the digests of what will be seen.

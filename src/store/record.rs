@@ -67,8 +67,9 @@ impl Store {
             }
             Change::Grant { op, grant } => self.grant_token(&op, &grant, now, recorded),
             Change::Move { op, how } => self.move_token(&op, how, now),
-            Change::Delivered { user, account, generation, uid } => {
-                self.delivered(&user, &account, generation, uid, now)
+            Change::Delivered { user, account, generation, uid, leaves } => {
+                self.delivered(&user, &account, generation, uid, now)?;
+                if leaves { self.leave_home(&user, &account) } else { Ok(()) }
             }
             Change::Backoff { user, service, backoff: None } => self.execute(
                 "DELETE FROM backoff WHERE user = ?1 AND service = ?2",
@@ -218,6 +219,14 @@ impl Store {
             self.deliver_token(op, generation, uid, now)?;
         }
         Ok(())
+    }
+
+    /// Forgets a home that holds nothing of ours any more.
+    fn leave_home(&self, user: &UserId, account: &AccountName) -> Result<(), StoreError> {
+        self.execute(
+            "DELETE FROM installed WHERE user = ?1 AND account = ?2 AND pieces = '{}'",
+            (user.as_str(), account.as_str()),
+        )
     }
 
     /// Marks a token as delivered; the older ones of its connection retire.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use service_connector::installer::Installer;
 use service_connector::model::actual::{HomeFacts, HomeLook};
 use service_connector::model::name::AccountName;
-use service_connector::wire::{Answer, HomeFiles, PutError, Request, line};
+use service_connector::wire::{Answer, HomeFiles, PutDone, PutError, Request, line};
 
 use crate::scene::{
     Scene, child, chmod, files, john, matches_put, mode, passes, place, random_text, skill,
@@ -85,8 +85,9 @@ fn a_home_that_is_not_there_is_absent_unless_homes_are_to_be_made() {
     let uid = fs::metadata(scene.home()).unwrap().uid();
     let empty = HomeFacts { uid, rules_mode_ok: true, ..HomeFacts::default() };
     assert_eq!(look(true)[&john()], HomeLook::Seen(empty));
-    let facts = Installer::direct(homes.clone(), true).put(&john(), Some(uid), &files).unwrap();
-    matches_put(&facts, &files);
+    let done = Installer::direct(homes.clone(), true).put(&john(), Some(uid), &files).unwrap();
+    assert!(done.changed);
+    matches_put(&done.facts, &files);
     assert_eq!(mode(&homes.join("john")), 0o040_700);
     fs::remove_dir_all(homes.join("john")).unwrap();
     assert!(matches!(&look(false)[&john()], HomeLook::Absent(text) if text.contains("john")));
@@ -126,7 +127,7 @@ fn modes_do_not_depend_on_the_umask() {
 fn puts_in_a_new_home() {
     let files = files(1, &["sc_crm.md"]);
     let eva = "eva".parse().unwrap();
-    matches_put(&Installer::direct(place(), true).put(&eva, None, &files).unwrap(), &files);
+    matches_put(&Installer::direct(place(), true).put(&eva, None, &files).unwrap().facts, &files);
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn messages_survive_the_wire() {
     let scene = Scene::new();
     let answers = [
         Answer::Look(scene.look()),
-        Answer::Put(scene.put(&files)),
+        Answer::Put(scene.put(&files).map(|facts| PutDone { changed: true, facts })),
         Answer::Put(Err(PutError::Absent(random_text()))),
     ];
     for answer in answers {

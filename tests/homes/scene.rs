@@ -52,7 +52,7 @@ impl Scene {
     }
 
     pub fn put(&self, files: &HomeFiles) -> Result<HomeFacts, PutError> {
-        Installer::direct(self.homes(), false).put(&john(), None, files)
+        Installer::direct(self.homes(), false).put(&john(), None, files).map(|done| done.facts)
     }
 
     pub fn look(&self) -> HomeLook {

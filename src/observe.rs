@@ -1,0 +1,182 @@
+//! Gathers the world that a plan is made from.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::desired_file::{DesiredFile, LoadError, Loaded};
+use crate::installer::Installer;
+use crate::model::actual::{Actual, HomeLook};
+use crate::model::desired::{Desired, People};
+use crate::model::digest::Digest;
+use crate::model::name::{AccountName, UserId};
+use crate::model::registry::{Registry, Rendition};
+use crate::model::yaml::{self, YamlError};
+use crate::registry_dir::{self, DirError, Problem};
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// `desired.yaml`.
+    pub desired: PathBuf,
+    /// `people.yaml`.
+    pub people: PathBuf,
+    /// The directory of service entries.
+    pub registry: PathBuf,
+    /// The directory of skill templates.
+    pub skills: PathBuf,
+    /// The directory of the state's database.
+    pub state: PathBuf,
+    /// The key that seals keys.
+    pub sealing_key: PathBuf,
+}
+
+/// What the files say.
+#[derive(Debug)]
+pub struct Intent {
+    /// Who should be connected to what, and the revision that says so; or why that is not known.
+    pub desired: Result<Wanted, IntentError>,
+    /// The services.
+    pub registry: Registry,
+    /// What is wrong in the registry.
+    pub problems: Vec<Problem>,
+}
+
+/// The desired state, and who is who.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Who should be connected to what.
+    pub desired: Desired,
+    /// Who is who.
+    pub people: People,
+    /// The file that says so.
+    pub loaded: Loaded,
+}
+
+/// Why it is not known who should be connected to what. It never means "nobody".
+#[derive(Debug, thiserror::Error)]
+pub enum IntentError {
+    /// The desired state.
+    #[error(transparent)]
+    Desired(#[from] LoadError),
+    /// A file that cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A file that is wrong.
+    #[error("{} is not usable", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Where and how.
+        #[source]
+        source: YamlError,
+    },
+    /// The registry's directories.
+    #[error(transparent)]
+    Registry(#[from] DirError),
+}
+
+/// Reads what the files say. `knows_service` tells services that the state knows although the
+/// registry does not.
+#[must_use]
+pub fn intent(places: &Places, now: Timestamp, actual: &Actual) -> Intent {
+    let loaded = match registry_dir::load(&places.registry, &places.skills) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let desired = Err(error.into());
+            return Intent { desired, registry: Registry::default(), problems: Vec::new() };
+        }
+    };
+    let desired = wanted(places, now, &loaded.registry, actual);
+    Intent { desired, registry: loaded.registry, problems: loaded.problems }
+}
+
+fn wanted(
+    places: &Places,
+    now: Timestamp,
+    registry: &Registry,
+    actual: &Actual,
+) -> Result<Wanted, IntentError> {
+    let people = people(&places.people)?;
+    let mut loaded = DesiredFile::new(&places.desired).read(now)?;
+    let desired = std::mem::take(&mut loaded.desired);
+    let wrong = |source| IntentError::Wrong { path: places.desired.clone(), source };
+    desired
+        .check_services(&loaded.text, |service| {
+            registry.entries.contains_key(service) || actual.knows_service(service)
+        })
+        .map_err(wrong)?;
+    Ok(Wanted { desired, people, loaded })
+}
+
+/// Reads `people.yaml`.
+///
+/// # Errors
+/// It cannot be read, or is wrong.
+pub fn people(path: &Path) -> Result<People, IntentError> {
+    let read = |source| IntentError::Read { path: path.to_owned(), source };
+    let wrong = |source| IntentError::Wrong { path: path.to_owned(), source };
+    let bytes = fs::read(path).map_err(read)?;
+    People::parse(yaml::utf8(&bytes).map_err(wrong)?).map_err(wrong)
+}
+
+impl IntentError {
+    /// How long until the file has been still for long enough to be taken up, if that is all that
+    /// is wrong.
+    #[must_use]
+    pub fn ready_in(&self) -> Option<SignedDuration> {
+        match self {
+            Self::Desired(LoadError::Settling { ready_in, .. }) => Some(*ready_in),
+            _ => None,
+        }
+    }
+}
+
+/// Looks at every home that may hold files of ours, or will.
+#[must_use]
+pub fn homes(
+    installer: &Installer,
+    wanted: &Wanted,
+    actual: &Actual,
+) -> BTreeMap<AccountName, HomeLook> {
+    let mut accounts: Vec<&AccountName> =
+        actual.installed.values().flat_map(BTreeMap::keys).collect();
+    let present = accounts_of(wanted, actual);
+    accounts.extend(present.values());
+    accounts.sort_unstable();
+    accounts.dedup();
+    installer.look(&accounts)
+}
+
+/// The present account of everybody who is connected to something, or should be.
+#[must_use]
+pub fn accounts_of<'a>(
+    wanted: &'a Wanted,
+    actual: &'a Actual,
+) -> BTreeMap<&'a UserId, AccountName> {
+    let desired = wanted.desired.users.iter();
+    let desired = desired.filter(|(_, user)| !user.connections.is_empty()).map(|(user, _)| user);
+    desired
+        .chain(actual.tokens.keys())
+        .chain(actual.installed.keys())
+        .filter_map(|user| Some((user, wanted.people.person(user).ok()?.account)))
+        .collect()
+}
+
+/// The registry's renditions, by digest.
+#[must_use]
+pub fn renditions(registry: &Registry) -> BTreeMap<Digest, Rendition> {
+    let of = |service: &crate::model::registry::Service| {
+        (service.rendition.digest(), service.rendition.clone())
+    };
+    registry.services().map(of).collect()
+}
