@@ -15,5 +15,8 @@ pub mod skill;
 pub mod skill_lint;
 pub mod people;
 pub mod desired;
+pub mod change;
+pub mod user_blocks;
+pub mod edit_text;
 pub mod actual;
 pub mod env_file;
