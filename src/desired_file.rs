@@ -1,1 +1,340 @@
-//! x
+//! `desired.yaml` on disk: the only reader, and the only writer besides people.
+//!
+//! Every writer holds a lock, reads again, edits, and replaces the file in one rename. A revision
+//! is in the history before the file has it, so that a crash at any instant leaves a file that the
+//! history knows. One that the history does not know was made by hand: it is taken up when it has
+//! been still for a while, and is not the beginning of the last good one, as a copy that was cut
+//! short would be.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+
+pub use crate::desired_error::{EditError, LoadError};
+use crate::desired_history::{Entry, History, HistoryError};
+use crate::model::change::{Change, ChangeError};
+use crate::model::desired::Desired;
+use crate::model::digest::Digest;
+use crate::model::edit_text::{self, EditTextError};
+use crate::model::yaml::{self, YamlError};
+
+/// How long a file that our own writers did not make must have been still.
+const STILL: SignedDuration = SignedDuration::from_secs(2);
+/// How long a writer waits for the others.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The file, its lock and its history.
+#[derive(Debug)]
+pub struct DesiredFile {
+    path: PathBuf,
+    history: History,
+}
+
+/// The file as it was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it says.
+    pub desired: Desired,
+    /// Its text, to show places in it.
+    pub text: String,
+    /// The digest of its bytes.
+    pub revision: Digest,
+    /// Whether our own writers did not make it: a pass that takes it up says so to
+    /// [`DesiredFile::adopt`].
+    pub by_hand: bool,
+}
+
+/// What came of one edit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edited {
+    /// The revision that the file has now.
+    pub revision: Digest,
+    /// Whether it had to be changed.
+    pub changed: bool,
+}
+
+/// One edit: a change and who asked for it.
+#[derive(Debug, Clone)]
+pub struct Edit {
+    /// What.
+    pub change: Change,
+    /// Who.
+    pub who: String,
+}
+
+/// What came of a batch.
+#[derive(Debug)]
+pub struct Batch {
+    /// The revision that the file has now.
+    pub revision: Digest,
+    /// For each edit in order, whether it changed anything.
+    pub outcomes: Vec<Result<bool, ChangeError>>,
+}
+
+impl DesiredFile {
+    /// The file at this path, the lock and the history beside it. Nothing is touched yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let history = History::new(path.with_file_name("history"));
+        Self { path, history }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the file, if it may be believed.
+    ///
+    /// # Errors
+    /// Whatever is wrong with it; never an empty state in its place.
+    pub fn read(&self, now: Timestamp) -> Result<Loaded, LoadError> {
+        let raw = self.raw()?;
+        let by_hand = self.judge(&raw, now)?;
+        let desired = Desired::parse(&raw.text).map_err(|error| self.invalid(error, &raw.text))?;
+        Ok(Loaded { desired, text: raw.text, revision: raw.revision, by_hand })
+    }
+
+    /// Records a revision that was made by hand as a good one: a pass acts on it.
+    ///
+    /// # Errors
+    /// When the history cannot be written, or the file is another one meanwhile.
+    pub fn adopt(&self, loaded: &Loaded, who: &str, now: Timestamp) -> Result<(), EditError> {
+        if !loaded.by_hand {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let raw = self.raw()?;
+        if raw.revision != loaded.revision {
+            return Err(EditError::Conflict { now: raw.revision });
+        }
+        Ok(self.record(&raw, &[(who, "by hand")], now)?)
+    }
+
+    /// Makes one change.
+    ///
+    /// # Errors
+    /// When there is no good state to change, it is not the expected one, or the change makes no
+    /// sense; then nothing is changed.
+    pub fn edit(
+        &self,
+        change: &Change,
+        who: &str,
+        expected: Option<Digest>,
+        now: Timestamp,
+    ) -> Result<Edited, EditError> {
+        let edit = Edit { change: change.clone(), who: who.to_owned() };
+        let mut batch = self.edit_batch(&[edit], expected, now)?;
+        let changed = batch.outcomes.pop().transpose()?.unwrap_or(false);
+        Ok(Edited { revision: batch.revision, changed })
+    }
+
+    /// Makes several changes in one write. One that makes no sense does not stop the others.
+    ///
+    /// # Errors
+    /// When there is no good state to change, or it is not the expected one.
+    pub fn edit_batch(
+        &self,
+        edits: &[Edit],
+        expected: Option<Digest>,
+        now: Timestamp,
+    ) -> Result<Batch, EditError> {
+        let _lock = self.lock()?;
+        let raw = self.raw()?;
+        if expected.is_some_and(|expected| expected != raw.revision) {
+            return Err(EditError::Conflict { now: raw.revision });
+        }
+        let by_hand = self.judge(&raw, now)?;
+        let changes: Vec<Change> = edits.iter().map(|edit| edit.change.clone()).collect();
+        let edited =
+            edit_text::edit(&raw.text, &changes, !by_hand).map_err(|error| match error {
+                EditTextError::Invalid(error) => self.invalid(*error, &raw.text).into(),
+                error @ EditTextError::Form { .. } => {
+                    EditError::Text { path: self.path.clone(), error: Box::new(error) }
+                }
+            })?;
+        if by_hand {
+            // It was read as a whole by the edit, and what follows is built on it.
+            self.record(&raw, &[("", "by hand")], now)?;
+        }
+        let Some(text) = edited.text else {
+            return Ok(Batch { revision: raw.revision, outcomes: edited.outcomes });
+        };
+        let done: Vec<_> =
+            edits.iter().zip(&edited.outcomes).filter(|(_, o)| **o == Ok(true)).collect();
+        let what: Vec<String> = done.iter().map(|(edit, _)| edit.change.to_string()).collect();
+        let lines = done.iter().zip(&what).map(|((edit, _), what)| (edit.who.as_str(), &**what));
+        let new = Raw { revision: Digest::of(&text), text, meta: raw.meta };
+        self.replace(&new, &lines.collect::<Vec<_>>(), now)?;
+        Ok(Batch { revision: new.revision, outcomes: edited.outcomes })
+    }
+
+    fn invalid(&self, error: YamlError, text: &str) -> LoadError {
+        LoadError::Invalid {
+            path: self.path.clone(),
+            error: Box::new(error),
+            text: text.to_owned(),
+        }
+    }
+
+    fn raw(&self) -> Result<Raw, LoadError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => LoadError::Missing(self.path.clone()),
+            _ => LoadError::Read { path: self.path.clone(), source },
+        };
+        // Not blocking: a FIFO in the file's place must not hold us.
+        let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+        let file =
+            OpenOptions::new().read(true).custom_flags(flags).open(&self.path).map_err(failed)?;
+        let meta = file.metadata().map_err(failed)?;
+        if !meta.is_file() {
+            return Err(failed(io::Error::other("it is not a regular file")));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0) + 1);
+        let most = yaml::MAX_BYTES as u64 + 1;
+        (&file).take(most).read_to_end(&mut bytes).map_err(failed)?;
+        // Asked again: what was written while we read is not still.
+        let meta = file.metadata().map_err(failed)?;
+        let revision = Digest::of(&bytes);
+        let error = match String::from_utf8(bytes) {
+            Ok(text) => return Ok(Raw { text, revision, meta }),
+            Err(error) => yaml::utf8(error.as_bytes()).err(),
+        };
+        Err(error.map_or_else(
+            || failed(io::Error::other("it is not UTF-8")),
+            |error| self.invalid(error, ""),
+        ))
+    }
+
+    /// Whether the file may be believed, and whether it was made by hand.
+    fn judge(&self, raw: &Raw, now: Timestamp) -> Result<bool, LoadError> {
+        if self.history.knows(raw.revision)? {
+            return Ok(false);
+        }
+        let nanos = i32::try_from(raw.meta.mtime_nsec()).unwrap_or(0);
+        let changed = Timestamp::new(raw.meta.mtime(), nanos).unwrap_or(Timestamp::MIN);
+        // A time in the future is as good as one in the past: who writes now leaves "now" there.
+        let still = now.duration_since(changed).abs();
+        if still < STILL {
+            let ready_in = (STILL - still).unsigned_abs();
+            return Err(LoadError::Settling { path: self.path.clone(), ready_in });
+        }
+        if let Some((good, contents)) = self.history.last_good()?
+            && raw.text.len() < contents.len()
+            && contents.starts_with(raw.text.as_bytes())
+        {
+            let (bytes, of) = (raw.text.len(), contents.len());
+            return Err(LoadError::CutOff { path: self.path.clone(), bytes, of, good });
+        }
+        Ok(true)
+    }
+
+    fn record(&self, raw: &Raw, lines: &[(&str, &str)], at: Timestamp) -> Result<(), HistoryError> {
+        let entries: Vec<Entry> = lines
+            .iter()
+            .map(|(who, what)| Entry {
+                at,
+                who: (*who).to_owned(),
+                what: (*what).to_owned(),
+                revision: raw.revision,
+            })
+            .collect();
+        self.history.record(raw.text.as_bytes(), &entries, raw.meta.permissions().mode())
+    }
+
+    /// Replaces the file. The history has the revision first: a crash in between leaves the old
+    /// file, which it knows too.
+    fn replace(&self, new: &Raw, lines: &[(&str, &str)], now: Timestamp) -> Result<(), EditError> {
+        let temp = self.path.with_file_name(format!(".desired.yaml.new-{}", std::process::id()));
+        let failed = |what| {
+            let path = temp.clone();
+            move |source| EditError::Write { what, path, source }
+        };
+        // Left by a crash of a process of this number: we hold the lock, so nobody writes it.
+        match fs::remove_file(&temp) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove")(error));
+            }
+            _ => {}
+        }
+        let written = write_like(&temp, new.text.as_bytes(), &new.meta)
+            .map_err(failed("write"))
+            .and_then(|()| Ok(self.record(new, lines, now)?))
+            .and_then(|()| fs::rename(&temp, &self.path).map_err(failed("put in place")));
+        if written.is_err() {
+            // Best effort: the next writer removes it too.
+            fs::remove_file(&temp).ok();
+        }
+        written?;
+        sync_dir(&self.path).map_err(failed("make durable the directory of"))
+    }
+
+    /// Waits for the lock, which is given back when the file is closed.
+    fn lock(&self) -> Result<File, EditError> {
+        // Never renamed: a lock on a file that is replaced would protect nothing.
+        let path = self.path.with_file_name(".desired.yaml.lock");
+        let failed = |source| EditError::Write { what: "lock", path: path.clone(), source };
+        if !self.path.parent().is_some_and(|dir| dir.as_os_str().is_empty() || dir.is_dir()) {
+            return Err(LoadError::Missing(self.path.clone()).into());
+        }
+        let file = open_lock(&path).map_err(failed)?;
+        let begun = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+                Err(fs::TryLockError::WouldBlock) if begun.elapsed() > PATIENCE => {
+                    return Err(EditError::Locked(self.path.clone()));
+                }
+                // Uneven, so that waiters do not come back all at once.
+                Err(fs::TryLockError::WouldBlock) => {
+                    std::thread::sleep(Duration::from_micros(fastrand::u64(500..5000)));
+                }
+            }
+        }
+    }
+}
+
+/// The bytes of a file that are text, and its metadata.
+struct Raw {
+    text: String,
+    revision: Digest,
+    meta: fs::Metadata,
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    let open = |create: bool| {
+        OpenOptions::new().read(true).write(true).create_new(create).mode(0o660).open(path)
+    };
+    match open(true) {
+        Ok(file) => {
+            // The group's writers share it, whatever the umask of who came first.
+            file.set_permissions(fs::Permissions::from_mode(0o660))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a new file with the group and the mode of another.
+fn write_like(path: &Path, bytes: &[u8], like: &fs::Metadata) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    if file.metadata()?.gid() != like.gid() {
+        fchown(&file, None, Some(like.gid()))?;
+    }
+    file.set_permissions(fs::Permissions::from_mode(like.mode() & 0o777))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn sync_dir(file: &Path) -> io::Result<()> {
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
+}

@@ -17,9 +17,7 @@ use crate::exchange::{Exchange, RevokeBy};
 use crate::installer::Installer;
 use crate::model::action::Install;
 use crate::model::digest::Digest;
-use crate::model::outcome::{
-    Answer, Failure, FailureKind, Outcome, PutOutcome, RevokeAnswer,
-};
+use crate::model::outcome::{Answer, Failure, FailureKind, Outcome, PutOutcome, RevokeAnswer};
 use crate::model::registry::Rendition;
 use crate::model::run::{Effect, Event, Run, Ticket};
 use crate::store::{Filled, Store};
@@ -130,8 +128,7 @@ impl Driver {
             Effect::Issue { ticket, op, ask, email } => {
                 let exchange = Arc::clone(&self.exchange);
                 self.spawn(async move {
-                    let answer =
-                        exchange.issue(&ask.endpoint, &op, &email, ask.ttl_days).await;
+                    let answer = exchange.issue(&ask.endpoint, &op, &email, ask.ttl_days).await;
                     Event::Issued(ticket, answer)
                 });
             }
@@ -163,8 +160,7 @@ impl Driver {
                 None
             }
             Message::FromWriter(Reply::Target(ticket, Err(message))) => {
-                let failure =
-                    Failure { kind: FailureKind::Rejected, message, retry_after: None };
+                let failure = Failure { kind: FailureKind::Rejected, message, retry_after: None };
                 let what = RevokeAnswer::Failed(failure);
                 Some(Event::Revoked(ticket, Answer { date: None, what }))
             }
@@ -198,12 +194,9 @@ impl Driver {
                 put
             });
             let outcome = match put.await {
-                Ok(Ok(put)) => PutOutcome::Done {
-                    generation,
-                    uid: put.facts.uid,
-                    holds,
-                    changed: put.changed,
-                },
+                Ok(Ok(put)) => {
+                    PutOutcome::Done { generation, uid: put.facts.uid, holds, changed: put.changed }
+                }
                 Ok(Err(error)) => PutOutcome::Failed(error.to_string()),
                 Err(panic) => PutOutcome::Failed(format!("the put did not end: {panic}")),
             };

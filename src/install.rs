@@ -138,9 +138,8 @@ pub fn answer_put(
             "{path}: it belongs to uid {owner}, and the keys are bound to uid {uid}: the account is not the one they were issued for"
         )));
     }
-    let done = put(&home, files, deadline).and_then(|Put { changed }| {
-        Ok(PutDone { changed, facts: look(&home, deadline)? })
-    });
+    let done = put(&home, files, deadline)
+        .and_then(|Put { changed }| Ok(PutDone { changed, facts: look(&home, deadline)? }));
     Ok(done.map_err(|trouble| trouble.in_home(&home))?)
 }
 

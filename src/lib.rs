@@ -8,9 +8,16 @@
 //! A module uses only those above it in this list (`tests/layers.rs` holds it).
 
 pub mod model;
+pub mod desired_history;
+pub mod desired_error;
+pub mod desired_file;
 pub mod registry_dir;
 pub mod wire;
 pub mod install;
 pub mod installer;
+pub mod exchange;
 pub mod store;
 pub mod example_service;
+pub mod observe;
+pub mod execute;
+pub mod reconcile;

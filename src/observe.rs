@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::desired_file::{DesiredFile, LoadError, Loaded};
 use crate::installer::Installer;
@@ -133,7 +134,7 @@ impl IntentError {
     /// How long until the file has been still for long enough to be taken up, if that is all that
     /// is wrong.
     #[must_use]
-    pub fn ready_in(&self) -> Option<SignedDuration> {
+    pub fn ready_in(&self) -> Option<Duration> {
         match self {
             Self::Desired(LoadError::Settling { ready_in, .. }) => Some(*ready_in),
             _ => None,

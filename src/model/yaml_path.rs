@@ -180,6 +180,16 @@ pub fn first_tag(text: &str) -> Option<Place> {
     })
 }
 
+/// Every comment, in order.
+#[must_use]
+pub fn comments(text: &str) -> Vec<String> {
+    let comment = |(event, _)| match event {
+        Event::Comment(text, _) => Some(text.into_owned()),
+        _ => None,
+    };
+    events(text).filter_map(comment).collect()
+}
+
 /// The line on which the key at this place first stands in the same map.
 #[must_use]
 pub fn first_line_of_key(text: &str, place: Place) -> Option<u32> {

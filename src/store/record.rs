@@ -1,8 +1,6 @@
 //! Writing down what has begun and what was found. Each batch is all or nothing; many batches make
 //! one transaction, since a commit costs the disk's fsync.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use jiff::Timestamp;
 use rusqlite::OptionalExtension;
 
@@ -252,38 +250,26 @@ impl Store {
         older.iter().try_for_each(|op| self.move_token(op, Move::Retire, now))
     }
 
-    /// Records since when accounts are absent, where that changed. Removals and approvals that are
-    /// over are dropped on the way.
+    /// Records since when accounts are absent, where that changed.
     ///
     /// # Errors
     /// The database's.
     pub fn note_absences(
         &mut self,
-        accounts: &BTreeMap<&UserId, AccountName>,
+        accounts: &[(UserId, AccountName)],
         actual: &mut Actual,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let is_absent =
-            |account: &AccountName| matches!(actual.homes.get(account), Some(HomeLook::Absent(_)));
-        let is_known =
-            |account: &AccountName| matches!(actual.homes.get(account), Some(HomeLook::Seen(_)));
-        let absent: BTreeSet<&UserId> = accounts
-            .iter()
-            .filter(|(_, account)| is_absent(account))
-            .map(|(user, _)| *user)
-            .collect();
-        let back: BTreeSet<&UserId> = accounts
-            .iter()
-            .filter(|(_, account)| is_known(account))
-            .map(|(user, _)| *user)
-            .collect();
-        let known = &actual.absent_since;
-        let new: Vec<UserId> = absent
-            .iter()
-            .filter(|user| !known.contains_key(**user))
-            .map(|u| (*u).clone())
-            .collect();
-        let over: Vec<UserId> = known.keys().filter(|user| back.contains(user)).cloned().collect();
+        let (mut new, mut over) = (Vec::new(), Vec::new());
+        for (user, account) in accounts {
+            let known = actual.absent_since.contains_key(user);
+            match actual.homes.get(account) {
+                Some(HomeLook::Absent(_)) if !known => new.push(user.clone()),
+                Some(HomeLook::Seen(_)) if known => over.push(user.clone()),
+                // Not looked at, or could not: nothing is known that was not known before.
+                _ => {}
+            }
+        }
         if new.is_empty() && over.is_empty() {
             return Ok(());
         }

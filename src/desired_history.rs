@@ -1,0 +1,243 @@
+//! What `desired.yaml` was: who changed it to which revision, and the last contents themselves.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::digest::Digest;
+
+/// The log is cut to half of this when it is longer.
+const MAX_LINES: usize = 10_000;
+/// How many contents are kept: never fewer than the first, and more only up to the others.
+const KEEP: std::ops::RangeInclusive<usize> = 2..=20;
+const KEEP_BYTES: u64 = 64 << 20;
+
+/// The directory `history/`.
+#[derive(Debug)]
+pub struct History {
+    dir: PathBuf,
+}
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// When.
+    pub at: Timestamp,
+    /// Who asked for it; empty when nobody can tell.
+    pub who: String,
+    /// What was changed.
+    pub what: String,
+    /// What the file was after it.
+    pub revision: Digest,
+}
+
+/// The history cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} {}", path.display())]
+pub struct HistoryError {
+    what: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl History {
+    /// The history in this directory, which is made when it is first written to.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("log.jsonl")
+    }
+
+    /// The log, oldest first. Lines that a crash cut short are passed over.
+    ///
+    /// # Errors
+    /// When it is there and cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>, HistoryError> {
+        Ok(self.log()?.lines().filter_map(entry).collect())
+    }
+
+    fn log(&self) -> Result<String, HistoryError> {
+        let path = self.log_path();
+        match fs::read(&path) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(source) => Err(HistoryError { what: "read", path, source }),
+        }
+    }
+
+    /// Whether this revision was recorded.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn knows(&self, revision: Digest) -> Result<bool, HistoryError> {
+        let shown = revision.to_string();
+        let is_it = |line: &&str| {
+            line.contains(&shown) && entry(line).is_some_and(|entry| entry.revision == revision)
+        };
+        Ok(self.log()?.lines().rev().any(|line| is_it(&line)))
+    }
+
+    /// The newest contents that are kept and whole, with their file.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn last_good(&self) -> Result<Option<(PathBuf, Vec<u8>)>, HistoryError> {
+        let mut tried = Vec::new();
+        for entry in self.log()?.lines().rev().filter_map(entry) {
+            if tried.contains(&entry.revision) {
+                continue;
+            }
+            if tried.len() > *KEEP.end() {
+                break;
+            }
+            tried.push(entry.revision);
+            let path = self.copy_path(entry.revision);
+            match fs::read(&path) {
+                Ok(bytes) if Digest::of(&bytes) == entry.revision => {
+                    return Ok(Some((path, bytes)));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(HistoryError { what: "read", path, source }),
+            }
+        }
+        Ok(None)
+    }
+
+    fn copy_path(&self, revision: Digest) -> PathBuf {
+        self.dir.join(format!("{revision}.yaml"))
+    }
+
+    /// Records contents and how they came about: the contents first, then the log, both durable
+    /// when this returns. The caller holds the lock. `mode` is the file's: who may read the one may
+    /// read the other.
+    ///
+    /// # Errors
+    /// When something cannot be written; the revision then counts as unknown.
+    pub fn record(&self, bytes: &[u8], entries: &[Entry], mode: u32) -> Result<(), HistoryError> {
+        let Some(revision) = entries.first().map(|entry| entry.revision) else { return Ok(()) };
+        let mode = mode & 0o666;
+        self.make_dir(mode)?;
+        let copy = self.copy_path(revision);
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| HistoryError { what: "write", path, source }
+        };
+        if !fs::read(&copy).is_ok_and(|kept| Digest::of(&kept) == revision) {
+            put(&copy, bytes, mode).map_err(failed(&copy))?;
+        }
+        let log = self.log_path();
+        self.append(&log, entries, mode).map_err(failed(&log))?;
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed(&self.dir))?;
+        self.prune()
+    }
+
+    fn make_dir(&self, mode: u32) -> Result<(), HistoryError> {
+        let failed = |source| HistoryError { what: "make", path: self.dir.clone(), source };
+        match fs::create_dir(&self.dir) {
+            Ok(()) => {
+                // Who may read or write the file may enter its history. The set-group-id bit that
+                // the directory inherits stays.
+                let now = fs::metadata(&self.dir).map_err(failed)?.permissions().mode();
+                let mode = (now & 0o7000) | 0o700 | mode | ((mode & 0o444) >> 2);
+                fs::set_permissions(&self.dir, fs::Permissions::from_mode(mode)).map_err(failed)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn append(&self, path: &Path, entries: &[Entry], mode: u32) -> io::Result<()> {
+        let mut lines = String::new();
+        let old = self.log().map_err(|error| error.source)?;
+        if !old.is_empty() && !old.ends_with('\n') {
+            lines.push('\n'); // what a crash cut short stays a line of its own
+        }
+        for entry in entries {
+            lines.push_str(&serde_json::to_string(entry)?);
+            lines.push('\n');
+        }
+        let count = old.lines().count();
+        if count + entries.len() > MAX_LINES {
+            let kept: Vec<&str> = old.lines().skip(count - MAX_LINES / 2).collect();
+            return put(
+                path,
+                format!("{}\n{}", kept.join("\n"), lines.trim_start()).as_bytes(),
+                mode,
+            );
+        }
+        let mut file = open_shared(path, mode)?;
+        file.write_all(lines.as_bytes())?;
+        file.sync_all()
+    }
+
+    /// Removes the oldest contents. What cannot be removed is tried again the next time.
+    fn prune(&self) -> Result<(), HistoryError> {
+        let mut kept = Vec::new();
+        let mut bytes = 0;
+        for entry in self.log()?.lines().rev().filter_map(entry) {
+            if kept.contains(&entry.revision) {
+                continue;
+            }
+            let Ok(meta) = fs::metadata(self.copy_path(entry.revision)) else { continue };
+            bytes += meta.len();
+            if kept.len() >= *KEEP.end() || (kept.len() >= *KEEP.start() && bytes > KEEP_BYTES) {
+                break;
+            }
+            kept.push(entry.revision);
+        }
+        let names: Vec<String> = kept.iter().map(|revision| format!("{revision}.yaml")).collect();
+        let files = fs::read_dir(&self.dir);
+        for file in files.into_iter().flatten().flatten() {
+            let name = file.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let is_copy =
+                name.strip_suffix(".yaml").is_some_and(|stem| stem.parse::<Digest>().is_ok());
+            if is_copy && !names.iter().any(|kept| kept == name) {
+                fs::remove_file(file.path()).ok(); // another time
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a line says, if it is whole.
+fn entry(line: &str) -> Option<Entry> {
+    serde_json::from_str(line).ok()
+}
+
+/// Opens for appending; a new file gets this mode whatever the umask.
+fn open_shared(path: &Path, mode: u32) -> io::Result<File> {
+    match OpenOptions::new().append(true).create_new(true).mode(mode).open(path) {
+        Ok(file) => {
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().append(true).open(path)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a whole file in place, durable but for the directory.
+fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let temp = path.with_extension("new");
+    match fs::remove_file(&temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temp, path)
+}

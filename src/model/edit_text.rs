@@ -1,0 +1,328 @@
+//! Changes the text of `desired.yaml` in place: comments, order and formatting of everything else
+//! stay as they are, byte for byte.
+//!
+//! Each user's lines are cut out, edited alone and put back, since editing the whole of a large
+//! file takes seconds. No edit is believed: what comes out is read again by the strict reader and
+//! must mean the old state with the changes, and nothing else.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use yaml_edit::{Document, Mapping};
+
+use super::change::{Change, ChangeError};
+use super::desired::{Desired, DesiredUser};
+use super::name::UserId;
+use super::user_blocks::{self, Block, Layout};
+use super::yaml::YamlError;
+use super::yaml_path;
+
+/// Up to this size the whole file is read again after an edit, trusted or not.
+const SMALL: usize = 256 << 10;
+
+/// What came of the changes.
+#[derive(Debug)]
+pub struct EditedText {
+    /// The new text; `None` when it is the old one.
+    pub text: Option<String>,
+    /// For each change in order, whether it changed anything.
+    pub outcomes: Vec<Result<bool, ChangeError>>,
+}
+
+/// Why a text was not edited.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditTextError {
+    /// It is wrong already.
+    #[error(transparent)]
+    Invalid(Box<YamlError>),
+    /// It is right, but written so that the edit could not be made and proved.
+    #[error(
+        "line {line}: the lines of {user} are written in a form that cannot be edited safely; \
+         change them by hand to:\n{by_hand}"
+    )]
+    Form {
+        /// Whose.
+        user: UserId,
+        /// Where they begin.
+        line: u32,
+        /// What to write in their place.
+        by_hand: String,
+    },
+}
+
+impl From<YamlError> for EditTextError {
+    fn from(error: YamlError) -> Self {
+        Self::Invalid(Box::new(error))
+    }
+}
+
+/// Makes the changes. `trusted` says that the whole text is known to be right, so that the parts
+/// which are not touched need not be read again.
+///
+/// # Errors
+/// When the text is wrong, or its form is too odd; then nothing is changed.
+pub fn edit(text: &str, changes: &[Change], trusted: bool) -> Result<EditedText, EditTextError> {
+    let layout = user_blocks::scan(text);
+    let whole = !trusted || text.len() <= SMALL || layout.is_none();
+    let before = match &layout {
+        Some(layout) if !whole => read_blocks(text, layout, changes)?,
+        _ => Desired::parse(text)?.without_lines(),
+    };
+    let mut after = before.clone();
+    let outcomes: Vec<_> = changes.iter().map(|change| change.apply(&mut after)).collect();
+    if after == before {
+        return Ok(EditedText { text: None, outcomes });
+    }
+    let effective = changes.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Ok(true));
+    let changes: Vec<&Change> = effective.map(|(change, _)| change).collect();
+    let edits = Edits { text, before: &before, after: &after, changes: &changes };
+    let edited = edits.make(layout.as_ref())?;
+    if whole && Desired::parse(&edited).map(Desired::without_lines).as_ref() != Ok(&after) {
+        return Err(edits.form(edits.first_changed()));
+    }
+    Ok(EditedText { text: Some(edited), outcomes })
+}
+
+/// The state of the users whom the changes name, from their lines alone.
+fn read_blocks(
+    text: &str,
+    layout: &Layout<'_>,
+    changes: &[Change],
+) -> Result<Desired, EditTextError> {
+    let Layout::Blocks { users, .. } = layout else { return Ok(Desired::default()) };
+    let mut desired = Desired::default();
+    for block in
+        users.iter().filter(|block| changes.iter().any(|c| c.user().as_str() == block.user))
+    {
+        let lines = block.line.saturating_sub(3);
+        let read = read_block(&text[block.range.clone()])
+            .map_err(|error| error.moved(lines, block.range.start.saturating_sub(HEAD.len())))?;
+        desired.users.extend(read.users);
+    }
+    Ok(desired)
+}
+
+/// What stands before a user's lines to make them a file.
+const HEAD: &str = "version: 1\nusers:\n";
+
+fn read_block(lines: &str) -> Result<Desired, YamlError> {
+    Desired::parse(&format!("{HEAD}{lines}")).map(Desired::without_lines)
+}
+
+struct Edits<'a> {
+    text: &'a str,
+    before: &'a Desired,
+    after: &'a Desired,
+    changes: &'a [&'a Change],
+}
+
+impl Edits<'_> {
+    fn make(&self, layout: Option<&Layout<'_>>) -> Result<String, EditTextError> {
+        match layout {
+            Some(Layout::Blocks { indent, users }) => self.in_blocks(indent, users),
+            Some(Layout::Nobody { braces, line_end }) => {
+                let (text, eol) = (self.text, self.line_break());
+                let mut edited = text[..braces.start].to_owned();
+                edited.push_str(&text[braces.end..*line_end]);
+                edited.push_str(eol);
+                edited.push_str(self.new_users("  ").trim_end_matches(['\r', '\n']));
+                edited.push_str(&text[*line_end..]);
+                Ok(edited)
+            }
+            None => self.in_whole(),
+        }
+    }
+
+    /// The users who differ, and how they were.
+    fn changed(&self) -> impl Iterator<Item = (&UserId, Option<&DesiredUser>)> {
+        let users = self.after.users.iter().map(|(id, user)| (id, self.before.users.get(id), user));
+        users.filter(|(_, before, after)| *before != Some(*after)).map(|(id, old, _)| (id, old))
+    }
+
+    fn first_changed(&self) -> &UserId {
+        self.changed().next().map_or_else(|| self.changes[0].user(), |(id, _)| id)
+    }
+
+    fn in_blocks(&self, indent: &str, users: &[Block<'_>]) -> Result<String, EditTextError> {
+        let blocks: BTreeMap<&str, &Block<'_>> =
+            users.iter().map(|block| (block.user, block)).collect();
+        let mut pieces = Vec::new();
+        for (id, _) in self.changed().filter(|(_, before)| before.is_some()) {
+            let block = blocks.get(id.as_str()).ok_or_else(|| self.form(id))?;
+            let edited = self.block(id, &self.text[block.range.clone()]);
+            pieces.push((block.range.clone(), edited.ok_or_else(|| self.form(id))?));
+        }
+        if let Some(last) = users.last() {
+            let end = last.range.end;
+            let new = self.appended(indent, end);
+            self.prove_new(&new)?;
+            pieces.push((end..end, new));
+        }
+        // The last user's own edit goes before what is added behind it: the sort is stable.
+        pieces.sort_by_key(|(range, _)| range.start);
+        let mut edited = String::with_capacity(self.text.len() + 256);
+        let mut at = 0;
+        for (range, piece) in pieces {
+            edited.push_str(&self.text[at..range.start]);
+            edited.push_str(&piece);
+            at = range.end;
+        }
+        edited.push_str(&self.text[at..]);
+        Ok(edited)
+    }
+
+    /// The lines of new users, to stand behind the last line that ends at `end`.
+    fn appended(&self, indent: &str, end: usize) -> String {
+        let lines = self.new_users(indent);
+        if lines.is_empty() || self.text[..end].ends_with('\n') {
+            return lines;
+        }
+        // The file has no line break at its end; it gets none.
+        format!("{}{}", self.line_break(), lines.trim_end_matches(['\r', '\n']))
+    }
+
+    /// The lines of new users say what they should.
+    fn prove_new(&self, lines: &str) -> Result<(), EditTextError> {
+        let new = || self.changed().filter(|(_, before)| before.is_none());
+        let Some((first, _)) = new().next() else { return Ok(()) };
+        let read = read_block(lines.trim_start_matches(['\r', '\n']));
+        let right = read
+            .is_ok_and(|read| new().all(|(id, _)| read.users.get(id) == self.after.users.get(id)));
+        if right { Ok(()) } else { Err(self.form(first)) }
+    }
+
+    fn new_users(&self, indent: &str) -> String {
+        let new = self.changed().filter(|(_, before)| before.is_none());
+        new.map(|(id, _)| written(id, &self.after.users[id], indent, self.line_break())).collect()
+    }
+
+    fn line_break(&self) -> &'static str {
+        let first = self.text.find('\n');
+        let crlf = first.is_some_and(|at| self.text[..at].ends_with('\r'));
+        if crlf { "\r\n" } else { "\n" }
+    }
+
+    /// One user's lines after the changes, if that can be proved.
+    fn block(&self, id: &UserId, lines: &str) -> Option<String> {
+        let head = format!("users:{}", self.line_break());
+        let edited = self.with_changes(id, &format!("{head}{lines}"))?;
+        let edited = edited.strip_prefix(&head)?.to_owned();
+        let read = read_block(&edited).ok()?;
+        let right = read.users.len() == 1 && read.users.get(id) == self.after.users.get(id);
+        (right && self.keeps_comments(id, lines, &edited)).then_some(edited)
+    }
+
+    fn in_whole(&self) -> Result<String, EditTextError> {
+        let mut edited = self.text.to_owned();
+        for (id, _) in self.changed() {
+            let next = self.with_changes(id, &edited).ok_or_else(|| self.form(id))?;
+            if !self.keeps_comments(id, &edited, &next) {
+                return Err(self.form(id));
+            }
+            edited = next;
+        }
+        Ok(edited)
+    }
+
+    /// Every comment is still there, but for those on the lines of a connection that is gone.
+    fn keeps_comments(&self, id: &UserId, old: &str, new: &str) -> bool {
+        let mut left = yaml_path::comments(new).into_iter();
+        let removes = self
+            .changes
+            .iter()
+            .any(|change| matches!(change, Change::Disconnect { user, .. } if user == id));
+        let old = yaml_path::comments(old);
+        if removes {
+            let old = &mut old.into_iter();
+            left.all(|comment| old.any(|other| other == comment))
+        } else {
+            left.eq(old)
+        }
+    }
+
+    /// A text with `users:` at its top after this user's changes.
+    fn with_changes(&self, id: &UserId, text: &str) -> Option<String> {
+        let document = Document::from_str(text).ok()?;
+        let users = document.as_mapping()?.get_mapping("users")?;
+        let person = child(&users, id.as_str())?;
+        let connections = child(&person, "connections")?;
+        for change in self.changes.iter().filter(|change| change.user() == id) {
+            change_connections(&connections, change)?;
+        }
+        Some(document.to_string())
+    }
+
+    fn form(&self, id: &UserId) -> EditTextError {
+        let place = yaml_path::place_of(self.text, &["users", id.as_str()]);
+        let by_hand = written(id, &self.after.users[id], "  ", "\n");
+        EditTextError::Form { user: id.clone(), line: place.map_or(1, |place| place.line), by_hand }
+    }
+}
+
+/// The map under a key, made if it is not there.
+fn child(map: &Mapping, key: &str) -> Option<Mapping> {
+    if map.get(key).is_none() {
+        map.set(key, Mapping::new_flow());
+    }
+    map.get_mapping(key)
+}
+
+fn change_connections(connections: &Mapping, change: &Change) -> Option<()> {
+    match change {
+        Change::Connect { service, ttl_days, .. } => {
+            let wish = child(connections, service.as_str())?;
+            if let Some(days) = ttl_days {
+                wish.set("ttl_days", i64::from(*days));
+            }
+        }
+        Change::Disconnect { service, .. } => {
+            connections.remove(service.as_str());
+        }
+        Change::Rotate { service, at, leaked, .. } => {
+            // A change that made no sense was reported, and is passed over here too.
+            let Some(wish) = connections.get_mapping(service.as_str()) else { return Some(()) };
+            let key = if *leaked { "revoke_issued_before" } else { "rotate_after" };
+            // Taken from a document, since a time that is made anew is written with a tag.
+            let time = Document::from_str(&format!("at: {at}\n")).ok()?.get("at")?;
+            wish.set(key, &time);
+        }
+    }
+    Some(())
+}
+
+/// A user's lines as this program writes them.
+fn written(id: &UserId, user: &DesiredUser, indent: &str, eol: &str) -> String {
+    let deeper = indent.repeat(2);
+    let disabled =
+        if user.disabled { format!("{deeper}disabled: true{eol}") } else { String::new() };
+    let id = quoted(id.as_str());
+    let mut lines = format!("{indent}{id}:{eol}{disabled}{deeper}connections:");
+    if user.connections.is_empty() {
+        lines.push_str(" {}");
+    }
+    lines.push_str(eol);
+    for (service, wish) in &user.connections {
+        let mut fields = Vec::new();
+        fields.extend(wish.ttl_days.map(|days| format!("ttl_days: {days}")));
+        fields.extend(wish.rotate_after.map(|at| format!("rotate_after: {at}")));
+        fields.extend(wish.revoke_issued_before.map(|at| format!("revoke_issued_before: {at}")));
+        fields.extend(wish.paused.then(|| "paused: true".to_owned()));
+        let fields = fields.join(", ");
+        let fields = if fields.is_empty() { "{}".to_owned() } else { format!("{{ {fields} }}") };
+        let service = quoted(service.as_str());
+        let _ = write!(lines, "{indent}{deeper}{service}: {fields}{eol}"); // a String takes all
+    }
+    lines
+}
+
+/// A name as a key: in quotes if YAML would not read it as a text.
+fn quoted(name: &str) -> Cow<'_, str> {
+    match name {
+        "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" => {
+            format!("\"{name}\"").into()
+        }
+        _ => name.into(),
+    }
+}

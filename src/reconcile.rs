@@ -1,0 +1,370 @@
+//! One pass: load, observe, plan, approve, execute, record.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::desired_file::DesiredFile;
+use crate::exchange::{Exchange, Secrets};
+use crate::execute::{Edges, Executed, execute};
+use crate::installer::Installer;
+use crate::model::actual::{Actual, HomeLook};
+use crate::model::digest::Digest;
+use crate::model::guard::{self, ApprovedPlan, Held, Limits};
+use crate::model::name::{EnvName, ServiceId};
+use crate::model::outcome::{Found, Outcome};
+use crate::model::plan::{self, NoteKind, Plan, Scope, World};
+use crate::model::registry::Registry;
+use crate::model::run::{Run, Setting};
+use crate::observe::{self, Intent, IntentError, Places, Wanted};
+use crate::store::{self, HeldRecord, LastPass, PassLock, Store, StoreError};
+
+/// How long a pass waits for a desired state that was changed by hand a moment ago.
+const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
+
+/// Everything that a pass works with.
+pub struct Pass {
+    /// Where everything is.
+    pub places: Places,
+    /// The part of the world that it is about.
+    pub scope: Scope,
+    /// How much it may take away; what was approved is added from the state.
+    pub limits: Limits,
+    /// The homes.
+    pub installer: Arc<Installer>,
+    /// Where shared secrets are, one file each, besides the environment. Read at each pass.
+    pub secrets_dir: Option<PathBuf>,
+    /// What time it is.
+    pub clock: fn() -> Timestamp,
+}
+
+/// A pass could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no database, and something shows that there was one.
+    #[error(
+        "there is no state at {path}, but {trace}: it was lost. Restore it from a backup; \
+         a new one would know none of the keys that are out"
+    )]
+    StateLost {
+        /// Where it should be.
+        path: String,
+        /// What shows that there was one.
+        trace: String,
+    },
+    /// The plan is not the one that was expected.
+    #[error(
+        "the plan is another one now: its digest is {now}, not the expected one; look again with `service-connector plan`"
+    )]
+    AnotherPlan {
+        /// The digest of the plan as it is.
+        now: Digest,
+    },
+    /// The history beside the desired state cannot be written.
+    #[error("the desired state was not taken up")]
+    Adopt(#[source] crate::desired_file::EditError),
+}
+
+/// The world at one instant, and what is to be done in it.
+pub struct Planned {
+    /// When.
+    pub at: Timestamp,
+    /// What the files say.
+    pub intent: Intent,
+    /// What is there.
+    pub actual: Actual,
+    /// The whole plan's digest, before the guard.
+    pub digest: Digest,
+    /// What may be done.
+    pub approved: ApprovedPlan,
+    /// What is held back.
+    pub held: Held,
+}
+
+/// What a pass came to.
+pub struct Passed {
+    /// The plan that it carried out.
+    pub planned: PlannedPart,
+    /// What each action found.
+    pub executed: Executed,
+    /// The exit code of DESIGN, "The plan".
+    pub exit: Exit,
+}
+
+/// What remains of a plan once it is carried out.
+pub struct PlannedPart {
+    /// Why only debts were paid, if so.
+    pub intent_error: Option<IntentError>,
+    /// What is held back.
+    pub held: Held,
+    /// What was not done, and why.
+    pub notes: Vec<plan::Note>,
+}
+
+/// The exit codes of `plan` and `reconcile`: of several, the highest in the order 1, 3, 4, 2, 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Nothing to do; converged.
+    Converged,
+    /// `plan`: there are changes to make.
+    Changes,
+    /// Something is owed, or blocked.
+    Owed,
+    /// The guard holds something.
+    Held,
+    /// An error.
+    Error,
+}
+
+impl Exit {
+    /// The process's exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Converged => 0,
+            Self::Error => 1,
+            Self::Changes => 2,
+            Self::Held => 3,
+            Self::Owed => 4,
+        }
+    }
+}
+
+impl Planned {
+    /// The exit code of a `plan` that stops here.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.intent.desired.is_err() {
+            Exit::Error
+        } else if !self.held.is_empty() {
+            Exit::Held
+        } else if is_kept_back(&self.approved.plan().notes) {
+            Exit::Owed
+        } else if self.approved.plan().is_empty() {
+            Exit::Converged
+        } else {
+            Exit::Changes
+        }
+    }
+}
+
+fn is_kept_back(notes: &[plan::Note]) -> bool {
+    notes.iter().any(|note| !matches!(note.kind, NoteKind::Remark))
+}
+
+impl Pass {
+    /// What a pass would do at `at`, without doing it: no lock, no secret, no write.
+    ///
+    /// # Errors
+    /// The state cannot be read. A desired state that cannot be read is in the answer.
+    pub async fn plan(&self, at: Option<Timestamp>) -> Result<Planned, PassError> {
+        let now = (self.clock)();
+        let actual = match Store::open_to_read(&self.places.state) {
+            Ok(store) => store.load(at.unwrap_or(now))?,
+            Err(StoreError::Missing(_)) => Actual::default(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(self.planned(actual, at, None).await)
+    }
+
+    /// Carries out what must be done.
+    ///
+    /// # Errors
+    /// When nothing was done: the state cannot be used, or the plan is not the expected one.
+    pub async fn run(
+        &self,
+        expect: Option<Digest>,
+        stop: impl Future<Output = ()>,
+        on_wait: impl FnOnce(),
+        on_outcome: impl FnMut(&Outcome),
+    ) -> Result<Passed, PassError> {
+        let _lock = PassLock::take(&self.places.state, on_wait)?;
+        let began = (self.clock)();
+        self.refuse_lost_state(began)?;
+        let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;
+        let actual = store.load(began)?;
+        let planned = self.planned(actual, None, Some(&mut store)).await;
+        if expect.is_some_and(|expected| expected != planned.digest) {
+            return Err(PassError::AnotherPlan { now: planned.digest });
+        }
+        if let Ok(wanted) = &planned.intent.desired {
+            let file = DesiredFile::new(&self.places.desired);
+            file.adopt(&wanted.loaded, "reconcile", began).map_err(PassError::Adopt)?;
+        }
+        let (store, passed) = self.carry_out(store, planned, stop, on_outcome).await;
+        let took = (self.clock)().duration_since(began);
+        store.record_pass(&last_pass(&passed, began, took))?;
+        Ok(passed)
+    }
+
+    /// Gathers the world and plans.
+    async fn planned(
+        &self,
+        mut actual: Actual,
+        at: Option<Timestamp>,
+        store: Option<&mut Store>,
+    ) -> Planned {
+        let intent = self.settled_intent(&actual).await;
+        let at = at.unwrap_or_else(self.clock);
+        if let Ok(wanted) = &intent.desired {
+            actual.homes = observe::homes(&self.installer, wanted, &actual);
+            let accounts = observe::accounts_of(wanted, &actual);
+            if let Some(store) = store {
+                let absent: Vec<_> = accounts.into_iter().map(|(u, a)| (u.clone(), a)).collect();
+                // What cannot be noted now is noted by the next pass; nothing depends on the hour.
+                if let Err(error) = store.note_absences(&absent, &mut actual, at) {
+                    tracing::warn!(%error, "absent accounts could not be noted");
+                }
+            }
+        }
+        let plan = self.plan_of(&intent, &actual, at);
+        let digest = plan.digest(&actual);
+        let limits = Limits { approved: actual.approved.clone(), ..self.limits.clone() };
+        let (approved, held) = guard::approve(plan, &limits);
+        Planned { at, intent, actual, digest, approved, held }
+    }
+
+    fn plan_of(&self, intent: &Intent, actual: &Actual, now: Timestamp) -> Plan {
+        let scope = &self.scope;
+        match &intent.desired {
+            Ok(Wanted { desired, people, .. }) => {
+                let registry = &intent.registry;
+                plan::plan(&World { desired, people, registry, actual, scope, now })
+            }
+            Err(_) => plan::debts(actual, scope, now),
+        }
+    }
+
+    /// What the files say, once a desired state that was just changed by hand has settled.
+    async fn settled_intent(&self, actual: &Actual) -> Intent {
+        let mut patience = SETTLING_PATIENCE;
+        loop {
+            let intent = observe::intent(&self.places, (self.clock)(), actual);
+            let ready_in = intent.desired.as_ref().err().and_then(IntentError::ready_in);
+            match ready_in {
+                Some(wait) if wait <= patience => {
+                    tokio::time::sleep(wait).await;
+                    patience -= wait;
+                }
+                _ => return intent,
+            }
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        store: Store,
+        planned: Planned,
+        stop: impl Future<Output = ()>,
+        on_outcome: impl FnMut(&Outcome),
+    ) -> (Store, Passed) {
+        let Planned { at, intent, actual, approved, held, .. } = planned;
+        let notes = approved.plan().notes.clone();
+        let setting = Setting {
+            desired: intent.desired.as_ref().ok().map(|wanted| &wanted.desired),
+            registry: &intent.registry,
+            actual: &actual,
+            now: at,
+            retry_now: self.scope.retry_now,
+        };
+        let is_empty = approved.plan().is_empty();
+        let mut run =
+            Run::new(approved, &setting, store.instance().clone(), Box::new(store::random));
+        let exchange = self.exchange(&mut run, &actual, &intent.registry);
+        let edges = Edges {
+            exchange: Arc::new(exchange),
+            installer: Arc::clone(&self.installer),
+            renditions: observe::renditions(&intent.registry),
+            clock: self.clock,
+        };
+        let (store, executed) = if is_empty {
+            (store, Executed { outcomes: Vec::new(), broken: None })
+        } else {
+            execute(store, edges, run, stop, on_outcome).await
+        };
+        let intent_error = intent.desired.err();
+        let exit = exit(intent_error.as_ref(), &executed, &held, &notes);
+        let planned = PlannedPart { intent_error, held, notes };
+        (store, Passed { planned, executed, exit })
+    }
+
+    /// The services with their shared secrets. One whose secret is not there is not called at all.
+    fn exchange(&self, run: &mut Run, actual: &Actual, registry: &Registry) -> Exchange {
+        let asked = registry.services().map(|service| (&service.id, &service.endpoint.secret));
+        let owed = actual.tokens.values().flatten().flat_map(|(service, tokens)| {
+            tokens.iter().map(move |token| (service, &token.ask.endpoint.secret))
+        });
+        let needed: BTreeSet<(&ServiceId, &EnvName)> = asked.chain(owed).collect();
+        let names = needed.iter().map(|(_, name)| *name);
+        let secrets = Secrets::from_dir_or_env(self.secrets_dir.as_deref(), names);
+        let exchange = Exchange::new(secrets);
+        for (service, name) in needed {
+            if exchange.secret_missing(name) {
+                run.close(service, &format!("the shared secret {name} is not set"));
+            }
+        }
+        exchange
+    }
+
+    /// A database that is missing where there was one is an error, never a new one.
+    fn refuse_lost_state(&self, now: Timestamp) -> Result<(), PassError> {
+        let path = self.places.state.join(store::DATABASE);
+        if path.exists() {
+            return Ok(());
+        }
+        let lost = |trace: String| PassError::StateLost { path: path.display().to_string(), trace };
+        let intent = observe::intent(&self.places, now, &Actual::default());
+        let Ok(wanted) = &intent.desired else { return Ok(()) };
+        for (account, look) in observe::homes(&self.installer, wanted, &Actual::default()) {
+            if let HomeLook::Seen(facts) = look
+                && let Some(generation) = facts.env.and_then(|env| env.generation)
+            {
+                return Err(lost(format!(
+                    "the home of {account} holds generation {generation} of our files"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn exit(
+    intent_error: Option<&IntentError>,
+    executed: &Executed,
+    held: &Held,
+    notes: &[plan::Note],
+) -> Exit {
+    let failed = |outcome: &Outcome| matches!(outcome.found, Found::Failed(_));
+    if intent_error.is_some() || executed.broken.is_some() {
+        Exit::Error
+    } else if !held.is_empty() {
+        Exit::Held
+    } else if executed.outcomes.iter().any(failed) || is_kept_back(notes) {
+        Exit::Owed
+    } else {
+        Exit::Converged
+    }
+}
+
+fn last_pass(passed: &Passed, at: Timestamp, took: jiff::SignedDuration) -> LastPass {
+    let outcomes = &passed.executed.outcomes;
+    let failed = outcomes.iter().filter(|outcome| matches!(outcome.found, Found::Failed(_)));
+    let summary = match &passed.planned.intent_error {
+        Some(error) => format!("only debts were paid: {error}"),
+        None => format!("{} actions, {} failed", outcomes.len(), failed.count()),
+    };
+    let held = &passed.planned.held;
+    let held = (!held.is_empty()).then(|| HeldRecord {
+        digest: held.digest(),
+        connections: held.losses.len(),
+        why: held.why.clone(),
+    });
+    let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX); // 292 million years
+    LastPass { at, took_ms, exit: passed.exit.code(), summary, held }
+}
