@@ -8,3 +8,4 @@
 //! A module uses only those above it in this list (`tests/layers.rs` holds it).
 
 pub mod model;
+pub mod exchange;
