@@ -1,0 +1,239 @@
+//! One call: what is sent, what comes, within one deadline.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue,
+};
+use reqwest::{Method, Request, Response, StatusCode, Url};
+use tokio::time::{Instant, timeout_at};
+use zeroize::Zeroizing;
+
+use super::client::{Clients, deepest};
+use crate::model::name::OpId;
+use crate::model::outcome::FailureKind;
+use crate::model::secret::Secret;
+
+/// The longest body that is read, in bytes.
+const LONGEST_BODY: usize = 64 * 1024;
+
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) url: &'a str,
+    pub(super) ca_file: Option<&'a str>,
+    /// From the first look-up to the last byte.
+    pub(super) total: Duration,
+    pub(super) secret: Option<&'a Secret>,
+    pub(super) body: Option<Vec<u8>>,
+    pub(super) idempotency_key: Option<&'a OpId>,
+}
+
+/// What came.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// Wiped: it may hold a key.
+    pub(super) body: Result<Zeroizing<Vec<u8>>, NoBody>,
+}
+
+/// Why there is no body to read, though there is a status.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoBody {
+    #[error("its body is empty")]
+    Empty,
+    #[error("its body is longer than 64 KiB")]
+    TooLong,
+    #[error("its body did not end within {} s", .0.as_secs())]
+    TooSlow(Duration),
+    #[error("its body is cut: {0}")]
+    Cut(String),
+}
+
+/// Why nothing came.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoReply {
+    #[error("not sent: {0}")]
+    Url(&'static str),
+    #[error("not sent: the ca_file {0}: {1}")]
+    Authority(String, String),
+    #[error("not sent: no HTTP client can be made: {0}")]
+    Client(String),
+    #[error("timed out after {} s", .0.as_secs())]
+    TooSlow(Duration),
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl NoReply {
+    pub(super) fn kind(&self) -> FailureKind {
+        match self {
+            Self::Url(_) | Self::Authority(..) | Self::Client(_) => FailureKind::Rejected,
+            Self::TooSlow(_) | Self::Broken(_) => FailureKind::Unknown,
+        }
+    }
+}
+
+impl Call<'_> {
+    pub(super) async fn send(&self, clients: &Clients) -> Result<Reply, NoReply> {
+        let deadline = Instant::now() + self.total;
+        let url = checked(self.url)?;
+        let client = clients.get(&url, self.ca_file)?;
+        let answer = timeout_at(deadline, client.execute(self.request(url))).await;
+        let mut response = match answer {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_timeout() => {
+                return Err(NoReply::Broken("no connection within 5 s".to_owned()));
+            }
+            Ok(Err(error)) => return Err(NoReply::Broken(cause(&error))),
+            Err(_) => return Err(NoReply::TooSlow(self.total)),
+        };
+        let body = match timeout_at(deadline, body(&mut response)).await {
+            Ok(body) => body,
+            Err(_) => Err(NoBody::TooSlow(self.total)),
+        };
+        let headers = std::mem::take(response.headers_mut());
+        Ok(Reply { status: response.status(), headers, body })
+    }
+
+    fn request(&self, url: Url) -> Request {
+        let mut request = Request::new(self.method.clone(), url);
+        if let Some(body) = &self.body {
+            *request.body_mut() = Some(body.clone().into());
+        }
+        let json = HeaderValue::from_static("application/json");
+        let headers = request.headers_mut();
+        headers.insert(ACCEPT, json.clone());
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if self.body.is_some() {
+            headers.insert(CONTENT_TYPE, json);
+        }
+        if let Some(secret) = self.secret {
+            headers.insert(AUTHORIZATION, bearer(secret));
+        }
+        if let Some(op) = self.idempotency_key {
+            let key = HeaderValue::from_str(op.as_str()).expect("an op id is hex and colons");
+            headers.insert("idempotency-key", key);
+        }
+        request
+    }
+
+    /// A message about this call. The only way to make one: whatever a service or a library put
+    /// into `what`, the shared secret is not in the message.
+    pub(super) fn say(&self, what: &impl Display) -> String {
+        // What a person wrote into the registry may hold a password.
+        let url = if checked(self.url).is_ok() { self.url } else { "(a URL that is refused)" };
+        format!("{} {url}: {}", self.method, self.without_secret(&what.to_string()))
+    }
+
+    /// Someone else's text, fit for a terminal and a log: one line, at most 200 characters.
+    pub(super) fn quote(&self, text: &str) -> String {
+        // The secret goes first: cut in two it would not be found any more.
+        let text = self.without_secret(text);
+        let mut quoted = String::new();
+        for c in text.trim().chars().take(200) {
+            match c {
+                '"' | '\'' | '\\' => quoted.push(c),
+                _ => quoted.extend(c.escape_debug()),
+            }
+        }
+        if text.trim().chars().nth(200).is_some() {
+            quoted.push('…');
+        }
+        quoted
+    }
+
+    fn without_secret(&self, text: &str) -> String {
+        match self.secret {
+            Some(secret) => text.replace(secret.expose(), "(secret)"),
+            None => text.to_owned(),
+        }
+    }
+}
+
+/// Checked here again, though the registry did: this is the last place before the secret leaves.
+fn checked(text: &str) -> Result<Url, NoReply> {
+    let url = Url::parse(text).map_err(|_| NoReply::Url("not a URL"))?;
+    let Some(host) = url.host_str() else { return Err(NoReply::Url("a URL without a host")) };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(NoReply::Url("a URL with a user name or a password"));
+    }
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    let here = host == "localhost"
+        || address.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if here => Ok(url),
+        _ => Err(NoReply::Url("neither https nor this machine")),
+    }
+}
+
+/// The header is made in memory that is wiped once the last copy of it is dropped. (The HTTP
+/// library's own buffer, into which it is written, is not.)
+fn bearer(secret: &Secret) -> HeaderValue {
+    let secret = secret.expose().as_bytes();
+    let mut line = Zeroizing::new(Vec::with_capacity("Bearer ".len() + secret.len()));
+    line.extend_from_slice(b"Bearer ");
+    line.extend_from_slice(secret);
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(line))
+        .expect("`Secrets` holds printable ASCII only");
+    value.set_sensitive(true);
+    value
+}
+
+/// Reads the body, counting; a length that the headers promise is not believed beforehand.
+async fn body(response: &mut Response) -> Result<Zeroizing<Vec<u8>>, NoBody> {
+    // All of it at once: growing would leave copies of a key behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(LONGEST_BODY));
+    while let Some(chunk) = response.chunk().await.map_err(|error| NoBody::Cut(cause(&error)))? {
+        if body.len() + chunk.len() > LONGEST_BODY {
+            return Err(NoBody::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if body.is_empty() { Err(NoBody::Empty) } else { Ok(body) }
+}
+
+/// The cause in a few words.
+fn cause(error: &reqwest::Error) -> String {
+    let mut inner: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(this) = inner {
+        if this.to_string() == "dns error" {
+            return format!("its host is not found: {}", deepest(this));
+        }
+        if let Some(io) = this.downcast_ref::<io::Error>() {
+            return io_cause(io);
+        }
+        inner = this.source();
+    }
+    deepest(error)
+}
+
+fn io_cause(error: &io::Error) -> String {
+    match error.kind() {
+        // What the TLS library reports comes as this kind; the rest has no such.
+        io::ErrorKind::InvalidData => format!("TLS: {}", io_text(error)),
+        io::ErrorKind::UnexpectedEof => "the connection was closed in the middle".to_owned(),
+        kind @ (io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable) => kind.to_string(),
+        _ => io_text(error),
+    }
+}
+
+/// What an I/O error wraps, if it wraps one.
+fn io_text(error: &io::Error) -> String {
+    match error.get_ref() {
+        Some(inner) => {
+            let inner: &dyn Error = inner;
+            deepest(inner)
+        }
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,109 @@
+//! The HTTP clients, one per authority that is trusted.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, ClientBuilder, Url};
+
+use super::call::NoReply;
+
+/// A service that does not take a connection in this time will not answer well either. A call
+/// with a shorter total ends sooner.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Shorter than the 5 seconds after which common servers close an idle connection: a call that
+/// meets the close has an unknown outcome for nothing.
+const IDLE: Duration = Duration::from_secs(3);
+
+/// The clients that were needed so far, each with the PEM text that it was made from.
+#[derive(Default)]
+pub(super) struct Clients(Mutex<BTreeMap<Trust, (Vec<u8>, Client)>>);
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Trust {
+    /// No authority at all: for plain HTTP to this machine, which then also works on one that has
+    /// no certificates installed.
+    Nobody,
+    System,
+    File(String),
+}
+
+impl Clients {
+    /// The client for this URL.
+    pub(super) fn get(&self, url: &Url, ca_file: Option<&str>) -> Result<Client, NoReply> {
+        let trust = match ca_file {
+            _ if url.scheme() == "http" => Trust::Nobody,
+            None => Trust::System,
+            Some(path) => Trust::File(path.to_owned()),
+        };
+        // Read each time: an authority that was replaced counts from the next call on.
+        let pem = match &trust {
+            Trust::File(path) => std::fs::read(path)
+                .map_err(|cause| NoReply::Authority(path.clone(), cause.to_string()))?,
+            Trust::Nobody | Trust::System => Vec::new(),
+        };
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made_from, client)) = clients.get(&trust)
+            && *made_from == pem
+        {
+            return Ok(client.clone());
+        }
+        let client = build(&trust, &pem)?;
+        clients.insert(trust, (pem, client.clone()));
+        Ok(client)
+    }
+}
+
+fn build(trust: &Trust, pem: &[u8]) -> Result<Client, NoReply> {
+    let builder = match trust {
+        Trust::Nobody => plain(),
+        Trust::System => strict().https_only(true),
+        Trust::File(path) => {
+            let bad = |why: &str| NoReply::Authority(path.clone(), why.to_owned());
+            let authorities = Certificate::from_pem_bundle(pem).map_err(|_| bad("is not PEM"))?;
+            if authorities.is_empty() {
+                return Err(bad("has no certificate"));
+            }
+            strict().https_only(true).tls_certs_only(authorities)
+        }
+    };
+    builder.build().map_err(|error| match trust {
+        Trust::File(path) => NoReply::Authority(path.clone(), deepest(&error)),
+        Trust::Nobody | Trust::System => NoReply::Client(deepest(&error)),
+    })
+}
+
+fn strict() -> ClientBuilder {
+    Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .referer(false)
+        // These four change nothing unless some dependency switches the features on.
+        .no_gzip()
+        .no_brotli()
+        .no_zstd()
+        .no_deflate()
+        .http1_only()
+        .connect_timeout(CONNECT)
+        .pool_idle_timeout(IDLE)
+        .user_agent(concat!("service-connector/", env!("CARGO_PKG_VERSION")))
+}
+
+fn plain() -> ClientBuilder {
+    // Port 0 stands for the URL's own. The name must not lead away from this machine.
+    let here =
+        [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
+    strict().tls_certs_only([]).resolve_to_addrs("localhost", &here)
+}
+
+/// The innermost cause: the layers above it only repeat where they stand.
+pub(super) fn deepest(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
