@@ -8,3 +8,5 @@
 //! A module uses only those above it in this list (`tests/layers.rs` holds it).
 
 pub mod model;
+pub mod desired_file;
+pub mod registry_dir;

@@ -1,1 +1,3 @@
+//! The `service-connector` binary.
+
 fn main() {}

@@ -1,10 +1,14 @@
-//! Who should be connected to what, and who is who.
+//! Who should be connected to what.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, de};
 
-use super::name::{AccountName, Email, ServiceId, UserId};
+use super::name::{ServiceId, UserId};
+pub use super::people::{NoPerson, People, Person};
+use super::yaml::{self, Bounded, Entries, Place, Version1, YamlError};
+use super::yaml_path;
 
 /// The desired state as `desired.yaml` says it, not yet resolved against people and registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,20 +43,117 @@ pub struct Wish {
     pub line: u32,
 }
 
-/// `people.yaml`: who is who.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct People {
-    listed: BTreeMap<UserId, Person>,
-    domains: Vec<String>,
+impl Desired {
+    /// Reads `desired.yaml`. An empty file is an error, never "nobody".
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn parse(text: &str) -> Result<Self, YamlError> {
+        let raw: RawDesired = yaml::read(text)?;
+        let users = raw.users.0.into_iter().map(|(id, user)| {
+            let line = Place::of(&id).line;
+            (id.value, user.at_line(line))
+        });
+        Ok(Self { users: users.collect() })
+    }
+
+    /// Refuses connections to services that nobody knows. `text` is what this was parsed from.
+    ///
+    /// # Errors
+    /// The first such connection, with its place.
+    pub fn check_services(
+        &self,
+        text: &str,
+        known: impl Fn(&ServiceId) -> bool,
+    ) -> Result<(), YamlError> {
+        for (user, entry) in &self.users {
+            if let Some((service, wish)) = entry.connections.iter().find(|(id, _)| !known(id)) {
+                let path = ["users", user.as_str(), "connections", service.as_str()];
+                let place = yaml_path::place_of(text, &path)
+                    .unwrap_or(Place { line: wish.line.max(1), column: 1 });
+                let message = format!("no service `{service}` is in the registry or the state");
+                return Err(YamlError::at(text, place, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, but for the line numbers: what two files must share to mean the same.
+    #[must_use]
+    pub fn without_lines(mut self) -> Self {
+        for user in self.users.values_mut() {
+            user.line = 0;
+            user.connections.values_mut().for_each(|wish| wish.line = 0);
+        }
+        self
+    }
 }
 
-/// Whom a user id means.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Person {
-    /// Sent to the service as the token's owner.
-    pub email: Email,
-    /// Whose home gets the files.
-    pub account: AccountName,
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawDesired {
+    #[serde(rename = "version")]
+    _version: Version1,
+    users: Entries<UserId, RawUser>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUser {
+    #[serde(default)]
+    disabled: bool,
+    #[serde(default)]
+    connections: Entries<ServiceId, RawWish>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWish {
+    #[serde(default, deserialize_with = "yaml::present")]
+    ttl_days: Option<Bounded<1, 365>>,
+    #[serde(default, deserialize_with = "yaml::present")]
+    rotate_after: Option<Instant>,
+    #[serde(default, deserialize_with = "yaml::present")]
+    revoke_issued_before: Option<Instant>,
+    #[serde(default)]
+    paused: bool,
+}
+
+impl RawUser {
+    fn at_line(self, line: u32) -> DesiredUser {
+        let connections = self.connections.0.into_iter().map(|(id, wish)| {
+            let line = Place::of(&id).line;
+            (id.value, wish.at_line(line))
+        });
+        DesiredUser { disabled: self.disabled, connections: connections.collect(), line }
+    }
+}
+
+impl RawWish {
+    fn at_line(self, line: u32) -> Wish {
+        Wish {
+            ttl_days: self.ttl_days.map(|days| days.0),
+            rotate_after: self.rotate_after.map(|at| at.0),
+            revoke_issued_before: self.revoke_issued_before.map(|at| at.0),
+            paused: self.paused,
+            line,
+        }
+    }
+}
+
+/// A point in time with its offset from UTC (RFC 3339).
+struct Instant(Timestamp);
+
+impl<'de> Deserialize<'de> for Instant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(|_| {
+            de::Error::custom(format!(
+                "`{}` is not a time such as 2026-11-01T00:00:00Z",
+                yaml::shown(&text)
+            ))
+        })
+    }
 }
 /// Nobody of that name.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,16 @@
 pub mod name;
 pub mod secret;
 pub mod digest;
+pub mod yaml_path;
+pub mod yaml;
 pub mod registry;
+pub mod service_url;
+pub mod env_template;
+pub mod skill_template;
+pub mod registry_entry;
+pub mod skill;
+pub mod skill_lint;
+pub mod people;
 pub mod desired;
 pub mod token;
 pub mod skill;
