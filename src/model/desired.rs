@@ -155,13 +155,3 @@ impl<'de> Deserialize<'de> for Instant {
         })
     }
 }
-/// Nobody of that name.
-#[derive(Debug, thiserror::Error)]
-#[error("not in people.yaml")]
-pub struct NoPerson;
-impl People {
-    /// Who that is.
-    pub fn person(&self, user: &UserId) -> Result<Person, NoPerson> {
-        self.listed.get(user).cloned().ok_or(NoPerson)
-    }
-}

@@ -16,7 +16,6 @@ pub mod skill_lint;
 pub mod people;
 pub mod desired;
 pub mod token;
-pub mod skill;
 pub mod actual;
 pub mod action;
 pub mod env_file;
