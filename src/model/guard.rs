@@ -6,6 +6,7 @@ use super::action::{Action, Content, Install, Slot};
 use super::actual::Piece;
 use super::digest::Digest;
 use super::name::{ServiceId, UserId};
+pub use super::plan::Held;
 use super::plan::{Census, Loss, LossKind, Plan};
 
 /// How much a plan may take away, together with the last hour.
@@ -51,42 +52,6 @@ impl ApprovedPlan {
     pub fn into_plan(self) -> Plan {
         self.plan
     }
-}
-
-/// What is held back, and why.
-#[derive(Debug, Default)]
-pub struct Held {
-    /// The removals.
-    pub losses: Vec<Loss>,
-    /// One line for each limit that is passed.
-    pub why: Vec<String>,
-}
-
-impl Held {
-    /// Whether nothing is held.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.losses.is_empty()
-    }
-
-    /// The digest of the held removals alone: what an approval names.
-    #[must_use]
-    pub fn digest(&self) -> Digest {
-        digest_of(&self.losses)
-    }
-}
-
-fn digest_of(losses: &[Loss]) -> Digest {
-    let mut lines: Vec<String> = losses
-        .iter()
-        .map(|loss| {
-            let mut ops: Vec<&str> = loss.ops.iter().map(super::name::OpId::as_str).collect();
-            ops.sort_unstable();
-            format!("{} {} {}", loss.user, loss.service, ops.join(" "))
-        })
-        .collect();
-    lines.sort_unstable();
-    Digest::of_fields(lines.iter().map(String::as_str))
 }
 
 /// Splits a plan into what may be carried out and what is held. A held connection stays exactly as

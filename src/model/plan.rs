@@ -1,7 +1,12 @@
 //! From what is desired and what is there to what must be done.
 
 pub mod connection;
+pub mod digest;
+pub mod files;
 pub mod home;
+pub mod json;
+pub mod summary;
+pub mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,6 +117,38 @@ pub enum LossKind {
     Removal,
     /// The key's time is over. Held all the same: a clock that jumped looks just like this.
     Expiry,
+}
+
+/// What the guard holds back, and why.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// The removals.
+    pub losses: Vec<Loss>,
+    /// One line for each limit that is passed.
+    pub why: Vec<String>,
+}
+
+impl Held {
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.losses.is_empty()
+    }
+}
+
+/// A plan beside all that is needed to show it.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// What would be carried out.
+    pub plan: &'a Plan,
+    /// What would not.
+    pub held: &'a Held,
+    /// The services: what homes will look like.
+    pub registry: &'a Registry,
+    /// What is there: what they look like now.
+    pub actual: &'a Actual,
+    /// The instant of the plan.
+    pub at: Timestamp,
 }
 
 /// Who has access before a plan.
