@@ -70,7 +70,9 @@ pub async fn execute(
     let mut event = Event::Start;
     loop {
         let effects = run.next(clock(), event);
-        effects.into_iter().for_each(|effect| driver.carry_out(effect));
+        for effect in effects {
+            driver.carry_out(effect);
+        }
         for outcome in run.take_outcomes() {
             on_outcome(&outcome);
             outcomes.push(outcome);

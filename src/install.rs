@@ -17,7 +17,7 @@ use std::time::Instant;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::model::actual::{HomeFacts, HomeLook};
+use crate::model::actual::HomeLook;
 use crate::wire::{HomeFiles, PutDone, PutError};
 
 pub use look::look;

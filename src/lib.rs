@@ -21,3 +21,4 @@ pub mod example_service;
 pub mod observe;
 pub mod execute;
 pub mod reconcile;
+pub mod cli;

@@ -1,3 +1,7 @@
-//! The `service-connector` binary.
+//! `service-connector`: see [`service_connector::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    service_connector::cli::main()
+}

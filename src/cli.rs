@@ -1,0 +1,124 @@
+//! The command line: the only place that prints.
+
+mod approve;
+mod demo;
+mod edit;
+mod plan;
+mod reconcile;
+mod report;
+mod settings;
+mod status;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use settings::{Overrides, Settings};
+
+/// Hands people, and the AI agents they work with, their keys to internal services, and takes them
+/// back.
+///
+/// `desired.yaml` says who should be connected to what. `plan` shows what that takes; `reconcile`
+/// does it: asks the services for keys, revokes those that nobody should have, and writes
+/// `.service_env` and the skill files into people's homes.
+#[derive(Parser)]
+#[command(name = "service-connector", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(flatten)]
+    overrides: Overrides,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+New here? `service-connector demo` shows the whole cycle on this machine, with three example services.
+
+Exit codes of plan and reconcile: 0 nothing to do, 2 changes to make (plan), 3 the guard holds \
+something, 4 something is owed or blocked, 1 an error.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show the whole cycle on this machine, with three example services
+    Demo(demo::Args),
+    /// Show what a pass would do, and do nothing
+    Plan(plan::Args),
+    /// Do what must be done: one pass
+    Reconcile(reconcile::Args),
+    /// Let the next pass carry out the removals that the guard holds
+    Approve(approve::Args),
+    /// Show who can use what now, what is owed, and what is blocked
+    Status(status::Args),
+    /// Connect a user to a service
+    Connect(edit::ConnectArgs),
+    /// Disconnect a user from a service
+    Disconnect(edit::DisconnectArgs),
+    /// Replace a user's key to a service by a new one
+    Rotate(edit::RotateArgs),
+    /// Check the desired state, people, the registry and the skills
+    Validate(validate::Args),
+}
+
+/// The error of a command: printed once, with its causes, at the top.
+type Failure = Box<dyn std::error::Error>;
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Should the terminal be gone, there is nobody to tell.
+            drop(error.print());
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            // 2 means "changes to make".
+            return if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+    };
+    start_logging();
+    match dispatch(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            report::error(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    if let Command::Demo(args) = cli.command {
+        return demo::run(&args);
+    }
+    let settings = Settings::find(cli.overrides)?;
+    match cli.command {
+        Command::Demo(_) => unreachable!("it has its own settings and returned above"),
+        Command::Plan(args) => plan::run(&settings, &args),
+        Command::Reconcile(args) => reconcile::run(&settings, &args),
+        Command::Approve(args) => approve::run(&settings, &args),
+        Command::Status(args) => status::run(&settings, &args),
+        Command::Connect(args) => edit::connect(&settings, &args),
+        Command::Disconnect(args) => edit::disconnect(&settings, &args),
+        Command::Rotate(args) => edit::rotate(&settings, &args),
+        Command::Validate(args) => validate::run(&settings, &args),
+    }
+}
+
+/// What happened, for ops, goes to stderr; `SC_LOG` says how much (`info`, `debug`, …).
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SC_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// Runs this on one thread: the work is waiting.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(work))
+}
+
+/// Who is at the keyboard, for the history.
+fn who() -> String {
+    let name = ["SUDO_USER", "USER"].iter().find_map(|name| std::env::var(name).ok());
+    name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}

@@ -1,0 +1,138 @@
+//! `connect`, `disconnect`, `rotate`: edits of the desired state.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::desired_file::DesiredFile;
+use crate::model::change::Change;
+use crate::model::digest::Digest;
+use crate::model::name::{ServiceId, UserId};
+use crate::model::plan::Scope;
+use crate::model::registry::Entry;
+use crate::observe::IntentError;
+
+use super::plan::FormArgs;
+use super::report::say;
+use super::settings::Settings;
+use super::{Failure, block_on, plan, who};
+
+/// Connect a user to a service: an edit of the desired state. The next pass issues the key.
+#[derive(clap::Args)]
+pub struct ConnectArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// How many days keys should live (1 to 365) instead of the registry's default
+    #[arg(long, value_name = "DAYS")]
+    ttl_days: Option<u16>,
+}
+
+/// Disconnect a user from a service: an edit of the desired state. The next pass revokes the key.
+#[derive(clap::Args)]
+pub struct DisconnectArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+}
+
+/// Replace a user's key by a new one. The old key lives on for the service's grace, unless it
+/// leaked.
+#[derive(clap::Args)]
+pub struct RotateArgs {
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The key leaked: revoke it at once, without a grace
+    #[arg(long)]
+    leaked: bool,
+}
+
+#[derive(clap::Args)]
+struct ConnectionArgs {
+    /// The user's id, as in desired.yaml
+    #[arg(value_name = "USER")]
+    user: UserId,
+    /// The service's id, as in the registry
+    #[arg(value_name = "SERVICE")]
+    service: ServiceId,
+    /// For programs: JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What an edit came to, for programs.
+#[derive(Serialize)]
+struct EditJson<'a> {
+    version: u8,
+    user: &'a UserId,
+    service: &'a ServiceId,
+    changed: bool,
+    revision: Digest,
+}
+
+pub fn connect(settings: &Settings, args: &ConnectArgs) -> Result<u8, Failure> {
+    let ConnectionArgs { user, service, .. } = &args.connection;
+    refuse_unknown(settings, service)?;
+    let change =
+        Change::Connect { user: user.clone(), service: service.clone(), ttl_days: args.ttl_days };
+    edit(settings, &args.connection, &change, "is to be connected to")
+}
+
+pub fn disconnect(settings: &Settings, args: &DisconnectArgs) -> Result<u8, Failure> {
+    let ConnectionArgs { user, service, .. } = &args.connection;
+    let change = Change::Disconnect { user: user.clone(), service: service.clone() };
+    edit(settings, &args.connection, &change, "is to be disconnected from")
+}
+
+pub fn rotate(settings: &Settings, args: &RotateArgs) -> Result<u8, Failure> {
+    let ConnectionArgs { user, service, .. } = &args.connection;
+    // To the second: a person may read it in the file.
+    let at = Timestamp::now().round(jiff::Unit::Second)?;
+    let (user, service) = (user.clone(), service.clone());
+    let change = Change::Rotate { user, service, at, leaked: args.leaked };
+    edit(settings, &args.connection, &change, "is to get a new key to")
+}
+
+/// A service that nobody knows would make the whole file unusable.
+fn refuse_unknown(settings: &Settings, service: &ServiceId) -> Result<(), Failure> {
+    let places = &settings.places;
+    let loaded =
+        crate::registry_dir::load(&places.registry, &places.skills).map_err(IntentError::from)?;
+    match loaded.registry.entries.get(service) {
+        Some(Entry::Usable(_)) => Ok(()),
+        Some(Entry::Broken(why)) => Err(format!("the registry entry is not usable: {why}").into()),
+        None => {
+            let known: Vec<String> =
+                loaded.registry.services().map(|service| service.id.to_string()).collect();
+            let known = known.join(", ");
+            Err(format!("there is no service `{service}` in the registry; there are: {known}")
+                .into())
+        }
+    }
+}
+
+fn edit(
+    settings: &Settings,
+    connection: &ConnectionArgs,
+    change: &Change,
+    verb: &str,
+) -> Result<u8, Failure> {
+    let ConnectionArgs { user, service, json } = connection;
+    let file = DesiredFile::new(&settings.places.desired);
+    let edited = file.edit(change, &who(), None, Timestamp::now())?;
+    if *json {
+        let (changed, revision) = (edited.changed, edited.revision);
+        let body = EditJson { version: 1, user, service, changed, revision };
+        say(&serde_json::to_string_pretty(&body)?);
+        return Ok(0);
+    }
+    let revision = edited.revision.short();
+    if edited.changed {
+        say(&format!("{user} {verb} {service} (revision {revision})."));
+    } else {
+        say(&format!("It was so already: {user} {verb} {service} (revision {revision})."));
+    }
+    let scope =
+        Scope { user: Some(user.clone()), service: Some(service.clone()), retry_now: false };
+    let planned = block_on(settings.pass(scope).plan(None))??;
+    say("What the next pass (`service-connector reconcile`) will do:\n");
+    plan::show(&planned, &FormArgs { json: false, out: None })?;
+    Ok(0)
+}

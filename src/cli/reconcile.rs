@@ -1,0 +1,123 @@
+//! `reconcile`: one pass.
+
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::model::digest::Digest;
+use crate::model::outcome::Outcome;
+use crate::model::plan::{Note, NoteKind};
+use crate::reconcile::Passed;
+
+use super::plan::{FormArgs, ScopeArgs};
+use super::report::{self, Progress, say};
+use super::settings::Settings;
+use super::{Failure, block_on};
+
+/// Do what must be done: one pass. What fails is tried again by the next.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// Show the plan and stop, as `plan` does
+    #[arg(long)]
+    plan: bool,
+    /// Act only if the plan has this digest, as `plan` showed it
+    #[arg(long, value_name = "DIGEST", conflicts_with = "plan")]
+    expect: Option<Digest>,
+    #[command(flatten)]
+    form: FormArgs,
+}
+
+/// What a pass came to, for programs.
+#[derive(Serialize)]
+struct PassJson<'a> {
+    version: u8,
+    exit: u8,
+    outcomes: &'a [Outcome],
+    held: Vec<(&'a str, &'a str)>,
+    held_digest: Option<Digest>,
+    notes: Vec<String>,
+    error: Option<String>,
+}
+
+pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
+    let pass = settings.pass(args.scope.scope());
+    if args.plan {
+        let planned = block_on(pass.plan(None))??;
+        super::plan::show(&planned, &args.form)?;
+        return Ok(planned.exit().code());
+    }
+    let passed = block_on(async {
+        let progress = Progress::start();
+        let on_outcome = |outcome: &Outcome| {
+            if !args.form.json {
+                progress.outcome(outcome);
+            }
+        };
+        let on_wait = || anstream::eprintln!("Another pass is under way; waiting for it.");
+        let passed = pass.run(args.expect, stop(), on_wait, on_outcome).await;
+        progress.end();
+        passed
+    })??;
+    if args.form.json {
+        say(&serde_json::to_string_pretty(&json(&passed))?);
+    } else {
+        finish(&passed);
+    }
+    Ok(passed.exit.code())
+}
+
+/// Until somebody ends the process politely.
+async fn stop() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+fn finish(passed: &Passed) {
+    let (planned, outcomes) = (&passed.planned, &passed.executed.outcomes);
+    if let Some(error) = &planned.intent_error {
+        report::error(error);
+        say("Only debts were paid; nothing else was done.");
+    }
+    for note in planned.notes.iter().filter(|note| note.kind != NoteKind::Remark) {
+        say(&format!("! {}", note_line(note)));
+    }
+    if !planned.held.is_empty() {
+        let held = &planned.held;
+        say(&format!("The guard holds {} removals: {}.", held.losses.len(), held.why.join("; ")));
+        say(
+            "Every key of theirs still works. `service-connector plan` shows them; to let them go:",
+        );
+        say(&format!("  service-connector approve {}", held.digest()));
+    }
+    if let Some(error) = &passed.executed.broken {
+        say(&format!("The state could not be written; nothing new was begun: {error}"));
+    }
+    if outcomes.is_empty() && planned.intent_error.is_none() {
+        say("Nothing to do.");
+    }
+}
+
+fn note_line(note: &Note) -> String {
+    let user = note.user.as_ref().map(|user| format!("{user} ")).unwrap_or_default();
+    let service = note.service.as_ref().map(|service| format!("{service}: ")).unwrap_or_default();
+    format!("{user}{service}{}", note.text)
+}
+
+fn json(passed: &Passed) -> PassJson<'_> {
+    let held = &passed.planned.held;
+    PassJson {
+        version: 1,
+        exit: passed.exit.code(),
+        outcomes: &passed.executed.outcomes,
+        held: held.losses.iter().map(|l| (l.user.as_str(), l.service.as_str())).collect(),
+        held_digest: (!held.is_empty()).then(|| held.digest()),
+        notes: passed.planned.notes.iter().map(note_line).collect(),
+        error: passed.planned.intent_error.as_ref().map(|error| report::chain(error)),
+    }
+}

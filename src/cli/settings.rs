@@ -1,0 +1,241 @@
+//! Where everything is: `service-connector.yaml`, `SC_…` variables and flags.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::installer::Installer;
+use crate::model::guard::Limits;
+use crate::model::plan::Scope;
+use crate::model::yaml::{self, Version1, YamlError};
+use crate::observe::Places;
+use crate::reconcile::Pass;
+
+const FILE: &str = "service-connector.yaml";
+const SYSTEM_DIR: &str = "/etc/service-connector";
+
+/// Settings of the configuration file, each as a flag or a variable.
+#[derive(clap::Args, Default)]
+#[command(next_help_heading = "Settings (each also in service-connector.yaml)")]
+pub struct Overrides {
+    /// The configuration file [default: /etc/service-connector/, else the working directory]
+    #[arg(long, global = true, env = "SC_CONFIG", value_name = "FILE", hide_short_help = true)]
+    pub config: Option<PathBuf>,
+    /// Who should be connected to what [default: state/desired.yaml]
+    #[arg(long, global = true, env = "SC_DESIRED", value_name = "FILE", hide_short_help = true)]
+    pub desired: Option<PathBuf>,
+    /// Who is who [default: state/people.yaml]
+    #[arg(long, global = true, env = "SC_PEOPLE", value_name = "FILE", hide_short_help = true)]
+    pub people: Option<PathBuf>,
+    /// The services, one file each [default: registry]
+    #[arg(long, global = true, env = "SC_REGISTRY", value_name = "DIR", hide_short_help = true)]
+    pub registry: Option<PathBuf>,
+    /// The skill templates [default: skills]
+    #[arg(long, global = true, env = "SC_SKILLS", value_name = "DIR", hide_short_help = true)]
+    pub skills: Option<PathBuf>,
+    /// Where the state is kept [default: state]
+    #[arg(long, global = true, env = "SC_STATE", value_name = "DIR", hide_short_help = true)]
+    pub state: Option<PathBuf>,
+    /// The key that seals keys at rest [default: sealing.key in the state directory]
+    #[arg(
+        long,
+        global = true,
+        env = "SC_SEALING_KEY",
+        value_name = "FILE",
+        hide_short_help = true
+    )]
+    pub sealing_key: Option<PathBuf>,
+    /// The directory of the homes, which are our own uid's [default: state/homes]
+    #[arg(long, global = true, env = "SC_HOMES", value_name = "DIR", hide_short_help = true)]
+    pub homes: Option<PathBuf>,
+    /// Whether homes that are not there are made [default: true]
+    #[arg(
+        long,
+        global = true,
+        env = "SC_HOMES_CREATE",
+        value_name = "BOOL",
+        hide_short_help = true
+    )]
+    pub homes_create: Option<bool>,
+    /// A directory with one file for each shared secret, looked at before the environment
+    #[arg(long, global = true, env = "SC_SECRETS", value_name = "DIR", hide_short_help = true)]
+    pub secrets: Option<PathBuf>,
+    /// How many connections a plan may always take away [default: 5]
+    #[arg(
+        long,
+        global = true,
+        env = "SC_GUARD_AT_LEAST",
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub guard_at_least: Option<usize>,
+    /// And how many of a hundred [default: 10]
+    #[arg(long, global = true, env = "SC_GUARD_PERCENT", value_name = "N", hide_short_help = true)]
+    pub guard_percent: Option<usize>,
+}
+
+/// The configuration file. It holds no secret, only where to find them.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(rename = "version")]
+    _version: Option<Version1>,
+    desired: Option<PathBuf>,
+    people: Option<PathBuf>,
+    registry: Option<PathBuf>,
+    skills: Option<PathBuf>,
+    state: Option<PathBuf>,
+    sealing_key: Option<PathBuf>,
+    homes: Option<Homes>,
+    secrets: Option<PathBuf>,
+    guard: Option<Guard>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Homes {
+    direct: Option<PathBuf>,
+    create: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Guard {
+    at_least: Option<usize>,
+    percent: Option<usize>,
+}
+
+/// The configuration could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It cannot be read.
+    #[error("the configuration {} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is wrong.
+    #[error("the configuration {} is not usable", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Where and how.
+        #[source]
+        source: YamlError,
+    },
+    /// Somebody else may write it.
+    #[error(
+        "the configuration {} is not used: {what} is not yours alone to write; \
+         name it with --config if you trust it", path.display()
+    )]
+    NotYours {
+        /// The file.
+        path: PathBuf,
+        /// It, or its directory.
+        what: String,
+    },
+}
+
+/// Where everything is, decided.
+pub struct Settings {
+    /// The files and directories.
+    pub places: Places,
+    homes: PathBuf,
+    homes_create: bool,
+    secrets: Option<PathBuf>,
+    limits: Limits,
+}
+
+impl Settings {
+    /// Flags and variables, over the configuration file, over the defaults.
+    ///
+    /// # Errors
+    /// The configuration cannot be read or is wrong.
+    pub fn find(flags: Overrides) -> Result<Self, SettingsError> {
+        let path = config_path(flags.config.as_deref())?;
+        let file = path.as_deref().map(read).transpose()?.unwrap_or_default();
+        // Paths in the file are meant from where the file is.
+        let base = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+        let homes = file.homes.unwrap_or_default();
+        let guard = file.guard.unwrap_or_default();
+        let pick = |flag: Option<PathBuf>, file: Option<PathBuf>| {
+            flag.or_else(|| file.map(|path| base.join(path)))
+        };
+        let or =
+            |found: Option<PathBuf>, default: &str| found.unwrap_or_else(|| PathBuf::from(default));
+        let state = or(pick(flags.state, file.state), "state");
+        let sealing_key = pick(flags.sealing_key, file.sealing_key);
+        let places = Places {
+            desired: or(pick(flags.desired, file.desired), "state/desired.yaml"),
+            people: or(pick(flags.people, file.people), "state/people.yaml"),
+            registry: or(pick(flags.registry, file.registry), "registry"),
+            skills: or(pick(flags.skills, file.skills), "skills"),
+            sealing_key: sealing_key.unwrap_or_else(|| state.join("sealing.key")),
+            state,
+        };
+        let defaults = Limits::default();
+        Ok(Self {
+            places,
+            homes: or(pick(flags.homes, homes.direct), "state/homes"),
+            homes_create: flags.homes_create.or(homes.create).unwrap_or(true),
+            secrets: pick(flags.secrets, file.secrets),
+            limits: Limits {
+                at_least: flags.guard_at_least.or(guard.at_least).unwrap_or(defaults.at_least),
+                percent: flags.guard_percent.or(guard.percent).unwrap_or(defaults.percent),
+                approved: Vec::new(),
+            },
+        })
+    }
+
+    /// A pass over this part of the world.
+    #[must_use]
+    pub fn pass(&self, scope: Scope) -> Pass {
+        Pass {
+            places: self.places.clone(),
+            scope,
+            limits: self.limits.clone(),
+            installer: Arc::new(Installer::direct(self.homes.clone(), self.homes_create)),
+            secrets_dir: self.secrets.clone(),
+            clock: Timestamp::now,
+        }
+    }
+}
+
+fn config_path(named: Option<&Path>) -> Result<Option<PathBuf>, SettingsError> {
+    if let Some(path) = named {
+        return Ok(Some(path.to_owned()));
+    }
+    let system = Path::new(SYSTEM_DIR).join(FILE);
+    if system.exists() {
+        return Ok(Some(system));
+    }
+    let here = PathBuf::from(FILE);
+    if !here.exists() {
+        return Ok(None);
+    }
+    // Whoever can write it decides where keys go.
+    for what in [here.as_path(), Path::new(".")] {
+        let metadata = fs::metadata(what)
+            .map_err(|source| SettingsError::Read { path: here.clone(), source })?;
+        let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+        if !ours || metadata.mode() & 0o022 != 0 {
+            let what = if what == Path::new(".") { "its directory" } else { "it" }.to_owned();
+            return Err(SettingsError::NotYours { path: here.clone(), what });
+        }
+    }
+    Ok(Some(here))
+}
+
+fn read(path: &Path) -> Result<File, SettingsError> {
+    let wrong = |source| SettingsError::Wrong { path: path.to_owned(), source };
+    let bytes =
+        fs::read(path).map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+    yaml::read(yaml::utf8(&bytes).map_err(wrong)?).map_err(wrong)
+}
