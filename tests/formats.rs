@@ -468,3 +468,15 @@ fn a_directory_that_cannot_be_read_is_an_error_and_never_an_empty_registry() {
     assert!(registry_dir::load(&dir.path().join("missing"), dir.path()).is_err());
     assert!(registry_dir::load(dir.path(), &dir.path().join("missing")).is_err());
 }
+
+#[test]
+fn the_samples_in_state_are_read() {
+    let sample = |name: &str| {
+        fs::read_to_string(format!("{}/state/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let desired = Desired::parse(&sample("desired.yaml")).unwrap();
+    let people = People::parse(&sample("people.yaml")).unwrap();
+    for user in desired.users.keys() {
+        people.person(user).unwrap();
+    }
+}
