@@ -206,8 +206,9 @@ impl History {
         for file in files.into_iter().flatten().flatten() {
             let name = file.file_name();
             let Some(name) = name.to_str() else { continue };
-            let is_copy =
-                name.strip_suffix(".yaml").is_some_and(|stem| stem.parse::<Digest>().is_ok());
+            // What a crash left half written ends in `.new`; we hold the lock, so it is nobody's.
+            let stem = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".new"));
+            let is_copy = stem.is_some_and(|stem| stem.parse::<Digest>().is_ok());
             if is_copy && !names.iter().any(|kept| kept == name) {
                 fs::remove_file(file.path()).ok(); // another time
             }
