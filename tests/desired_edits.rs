@@ -14,6 +14,7 @@ use service_connector::model::change::{Change, ChangeError};
 use service_connector::model::desired::Desired;
 use service_connector::model::digest::Digest;
 use service_connector::model::edit_text;
+use service_connector::model::user_blocks::{self, Layout};
 
 const SAMPLE: &str = "\
 # who has what
@@ -680,5 +681,68 @@ proptest! {
         let whole = edit_text::edit(&text, std::slice::from_ref(&change), false).unwrap();
         prop_assert_eq!(fast.text, whole.text);
         prop_assert_eq!(fast.outcomes, whole.outcomes);
+    }
+}
+
+const ODD: &[&str] = &[
+    "\n",
+    "\r",
+    " ",
+    "  ",
+    "# x\r  u9: {}",
+    "\n#  u9: {}\n",
+    "\"",
+    "'",
+    "{",
+    "}",
+    "? ",
+    "\t",
+    "|\n",
+    "u9: {}\n",
+    ":",
+    "\n  u9: {}",
+    "\n u9: {}\n",
+    "---\n",
+    "\u{85}",
+    "\u{2028}",
+    "\u{feff}",
+    ", ",
+    ">-\n",
+    "\\",
+    "[",
+    "]",
+    "#",
+    "é",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_blocks_that_are_found_are_the_users_whom_the_reader_sees(
+        style in style(),
+        odd in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(ODD.to_vec())), 0..3),
+    ) {
+        let mut text = style.text();
+        for (at, piece) in odd {
+            let at = at.index(text.len());
+            if text.is_char_boundary(at) {
+                text.insert_str(at, piece);
+            }
+        }
+        let Ok(desired) = Desired::parse(&text).map(Desired::without_lines) else { return Ok(()) };
+        match user_blocks::scan(&text) {
+            Some(Layout::Blocks { users, .. }) => {
+                prop_assert_eq!(users.len(), desired.users.len(), "{:?}", text);
+                for block in users {
+                    let alone = format!("version: 1\nusers:\n{}", &text[block.range]);
+                    let alone = Desired::parse(&alone).map(Desired::without_lines);
+                    let alone = alone.map_err(|error| TestCaseError::fail(format!("{error} {text:?}")))?;
+                    prop_assert_eq!(alone.users.get(block.user), desired.users.get(block.user));
+                }
+            }
+            Some(Layout::Nobody { .. }) => prop_assert!(desired.users.is_empty()),
+            None => {}
+        }
     }
 }
