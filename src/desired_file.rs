@@ -175,6 +175,12 @@ impl DesiredFile {
         Ok(Batch { revision: new.revision, outcomes: edited.outcomes })
     }
 
+    /// `.desired.yaml.<what>` in the same directory.
+    fn beside(&self, what: &str) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.path.with_file_name(format!(".{name}.{what}"))
+    }
+
     fn invalid(&self, error: YamlError, text: &str) -> LoadError {
         LoadError::Invalid {
             path: self.path.clone(),
@@ -188,10 +194,11 @@ impl DesiredFile {
             io::ErrorKind::NotFound => LoadError::Missing(self.path.clone()),
             _ => LoadError::Read { path: self.path.clone(), source },
         };
-        // Not blocking: a FIFO in the file's place must not hold us.
-        let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-        let file =
-            OpenOptions::new().read(true).custom_flags(flags).open(&self.path).map_err(failed)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(no_traps())
+            .open(&self.path)
+            .map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
             return Err(failed(io::Error::other("it is not a regular file")));
@@ -251,12 +258,12 @@ impl DesiredFile {
     /// Replaces the file. The history has the revision first: a crash in between leaves the old
     /// file, which it knows too.
     fn replace(&self, new: &Raw, lines: &[(&str, &str)], now: Timestamp) -> Result<(), EditError> {
-        let temp = self.path.with_file_name(format!(".desired.yaml.new-{}", std::process::id()));
+        let temp = self.beside("new");
         let failed = |what| {
             let path = temp.clone();
             move |source| EditError::Write { what, path, source }
         };
-        // Left by a crash of a process of this number: we hold the lock, so nobody writes it.
+        // Left by a crash: we hold the lock, so nobody writes it.
         match fs::remove_file(&temp) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(failed("remove")(error));
@@ -278,7 +285,7 @@ impl DesiredFile {
     /// Waits for the lock, which is given back when the file is closed.
     fn lock(&self) -> Result<File, EditError> {
         // Never renamed: a lock on a file that is replaced would protect nothing.
-        let path = self.path.with_file_name(".desired.yaml.lock");
+        let path = self.beside("lock");
         let failed = |source| EditError::Write { what: "lock", path: path.clone(), source };
         if !self.path.parent().is_some_and(|dir| dir.as_os_str().is_empty() || dir.is_dir()) {
             return Err(LoadError::Missing(self.path.clone()).into());
@@ -308,9 +315,22 @@ struct Raw {
     meta: fs::Metadata,
 }
 
+/// Does not wait for a FIFO, and does not follow a link: who may write the directory could
+/// otherwise have another file of ours read, and see a line of it in an error.
+fn no_traps() -> i32 {
+    use rustix::fs::OFlags;
+    i32::try_from((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits()).unwrap_or(0)
+}
+
 fn open_lock(path: &Path) -> io::Result<File> {
     let open = |create: bool| {
-        OpenOptions::new().read(true).write(true).create_new(create).mode(0o660).open(path)
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(create)
+            .mode(0o660)
+            .custom_flags(no_traps())
+            .open(path)
     };
     match open(true) {
         Ok(file) => {

@@ -124,7 +124,7 @@ impl History {
     /// When something cannot be written; the revision then counts as unknown.
     pub fn record(&self, bytes: &[u8], entries: &[Entry], mode: u32) -> Result<(), HistoryError> {
         let Some(revision) = entries.first().map(|entry| entry.revision) else { return Ok(()) };
-        let mode = mode & 0o666;
+        let mode = self.shared(mode & 0o666);
         self.make_dir(mode)?;
         let copy = self.copy_path(revision);
         let failed = |path: &Path| {
@@ -138,6 +138,13 @@ impl History {
         self.append(&log, entries, mode).map_err(failed(&log))?;
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed(&self.dir))?;
         self.prune()
+    }
+
+    /// Whoever of the group may write the directory above may edit, so also write the log.
+    fn shared(&self, mode: u32) -> u32 {
+        let above = self.dir.parent().and_then(|dir| fs::metadata(dir).ok());
+        let by_group = above.is_some_and(|meta| meta.permissions().mode() & 0o020 != 0);
+        if by_group { mode | 0o060 } else { mode }
     }
 
     fn make_dir(&self, mode: u32) -> Result<(), HistoryError> {
@@ -199,8 +206,9 @@ impl History {
         for file in files.into_iter().flatten().flatten() {
             let name = file.file_name();
             let Some(name) = name.to_str() else { continue };
-            let is_copy =
-                name.strip_suffix(".yaml").is_some_and(|stem| stem.parse::<Digest>().is_ok());
+            // What a crash left half written ends in `.new`; we hold the lock, so it is nobody's.
+            let stem = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".new"));
+            let is_copy = stem.is_some_and(|stem| stem.parse::<Digest>().is_ok());
             if is_copy && !names.iter().any(|kept| kept == name) {
                 fs::remove_file(file.path()).ok(); // another time
             }

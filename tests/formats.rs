@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use proptest::prelude::*;
 use service_connector::model::desired::{Desired, NoPerson, People};
 use service_connector::model::name::{Email, ServiceId, SkillFile, UserId};
 use service_connector::model::registry::{Contract, Entry, Registry, STATUS_MARK, Service};
@@ -467,4 +468,75 @@ fn a_directory_that_cannot_be_read_is_an_error_and_never_an_empty_registry() {
     let dir = tempfile::tempdir().unwrap();
     assert!(registry_dir::load(&dir.path().join("missing"), dir.path()).is_err());
     assert!(registry_dir::load(dir.path(), &dir.path().join("missing")).is_err());
+}
+
+#[test]
+fn the_samples_in_state_are_read() {
+    let sample = |name: &str| {
+        fs::read_to_string(format!("{}/state/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    let desired = Desired::parse(&sample("desired.yaml")).unwrap();
+    let people = People::parse(&sample("people.yaml")).unwrap();
+    for user in desired.users.keys() {
+        people.person(user).unwrap();
+    }
+}
+
+const PIECES: &[&str] = &[
+    "version: 1\n",
+    "users:",
+    "people:",
+    "\n",
+    " ",
+    "  ",
+    "\r",
+    "\r\n",
+    "\t",
+    "john: ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ", ",
+    ": ",
+    "? ",
+    "- ",
+    "\"",
+    "'",
+    "#",
+    " # é\n",
+    "&a ",
+    "*a",
+    "!",
+    "!!str ",
+    "<<: ",
+    "|",
+    ">-\n",
+    "~",
+    "null",
+    "ttl_days: 5",
+    "connections:\n",
+    "---\n",
+    "...\n",
+    "%YAML 1.2\n",
+    "\u{feff}",
+    "\0",
+    "\u{85}",
+    "é",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_the_reader_panic_and_every_error_lies_within_the_text(
+        pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 0..20),
+    ) {
+        let text = pieces.concat();
+        for error in [Desired::parse(&text).err(), People::parse(&text).err()].into_iter().flatten() {
+            prop_assert!(text.get(error.range.clone()).is_some(), "{error} {:?}", error.range);
+            prop_assert!(error.line >= 1 && error.column >= 1);
+        }
+        prop_assert!(entry(&text).is_err());
+    }
 }

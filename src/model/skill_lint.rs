@@ -13,18 +13,18 @@ const SECTIONS: &[(&str, &[&str])] = &[
 
 /// Programs that would show a key in a transcript, or to every account through the process list.
 const SHOWS: &[&str] = &[
-    "echo",
-    "printf",
+    "echo ",
+    "printf ",
+    "printenv ",
     "print(",
     "console.log(",
-    "cat ",
-    "curl",
-    "wget",
-    "http ",
-    "printenv",
+    "curl ",
+    "wget ",
     "logging.",
     "logger.",
 ];
+/// What makes a line harmless: it tests for the key's presence, or warns.
+const HARMLESS: &[&str] = &["bool(", " in os.environ", "never", "Never", "not "];
 
 /// What is missing in a service's skill, or wrong in it, for people.
 #[must_use]
@@ -61,12 +61,13 @@ fn lines_that_show<'a>(
 ) -> impl Iterator<Item = String> + 'a {
     let lines = service.rendition.skill_text.lines().enumerate();
     lines.filter_map(move |(number, line)| {
-        let key = keys.iter().find(|key| line.contains(**key))?;
-        let shows = SHOWS.iter().find(|program| line.contains(**program))?;
-        if line.contains("bool(") {
+        if HARMLESS.iter().any(|words| line.contains(words)) {
             return None;
         }
+        let program = SHOWS.iter().find(|program| line.contains(**program))?;
+        let (_, after) = line.split_once(program)?;
+        let key = keys.iter().find(|key| after.contains(**key))?;
         let (file, number) = (&service.rendition.skill, number + 1);
-        Some(format!("{file}: line {number}: `{}` with {key} shows the key", shows.trim()))
+        Some(format!("{file}: line {number}: `{}` with {key} shows the key", program.trim()))
     })
 }
