@@ -25,7 +25,7 @@ pub use secrets::{SecretError, Secrets};
 
 use answer::Reading;
 use call::{Call, Reply};
-use client::Clients;
+use client::{Clients, Connection};
 
 /// The way to the services. One for the whole process: it keeps connections open.
 #[derive(Default)]
@@ -129,6 +129,7 @@ impl Exchange {
             method: Method::GET,
             url: &endpoint.health_url,
             ca_file: endpoint.ca_file.as_deref(),
+            connection: Connection::Any,
             total: total(endpoint),
             secret: None,
             body: None,
@@ -161,6 +162,11 @@ impl Exchange {
             method: Method::POST,
             url,
             ca_file: endpoint.ca_file.as_deref(),
+            // v1 cannot be asked what became of a call: none is lost for a stale connection.
+            connection: match endpoint.contract {
+                Contract::V1 => Connection::Fresh,
+                Contract::V2 => Connection::Any,
+            },
             total: total(endpoint),
             secret: Some(secret),
             body: Some(body),

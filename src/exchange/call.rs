@@ -13,7 +13,7 @@ use reqwest::{Method, Request, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::client::{Clients, deepest};
+use super::client::{Clients, Connection, deepest};
 use crate::model::name::OpId;
 use crate::model::outcome::FailureKind;
 use crate::model::secret::Secret;
@@ -25,6 +25,7 @@ pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) url: &'a str,
     pub(super) ca_file: Option<&'a str>,
+    pub(super) connection: Connection,
     /// From the first look-up to the last byte.
     pub(super) total: Duration,
     pub(super) secret: Option<&'a Secret>,
@@ -81,7 +82,7 @@ impl Call<'_> {
     pub(super) async fn send(&self, clients: &Clients) -> Result<Reply, NoReply> {
         let deadline = Instant::now() + self.total;
         let url = checked(self.url)?;
-        let client = clients.get(&url, self.ca_file)?;
+        let client = clients.get(&url, self.ca_file, self.connection)?;
         let answer = timeout_at(deadline, client.execute(self.request(url))).await;
         let mut response = match answer {
             Ok(Ok(response)) => response,

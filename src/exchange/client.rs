@@ -19,7 +19,17 @@ const IDLE: Duration = Duration::from_secs(3);
 
 /// The clients that were needed so far, each with the PEM text that it was made from.
 #[derive(Default)]
-pub(super) struct Clients(Mutex<BTreeMap<Trust, (Vec<u8>, Client)>>);
+pub(super) struct Clients(Mutex<BTreeMap<(Trust, Connection), (Vec<u8>, Client)>>);
+
+/// Over which connection a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Connection {
+    /// An open one, if there is one. The service may be closing it just then, and the outcome is
+    /// unknown: for calls that can be repeated.
+    Any,
+    /// One of its own.
+    Fresh,
+}
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trust {
@@ -32,7 +42,12 @@ enum Trust {
 
 impl Clients {
     /// The client for this URL.
-    pub(super) fn get(&self, url: &Url, ca_file: Option<&str>) -> Result<Client, NoReply> {
+    pub(super) fn get(
+        &self,
+        url: &Url,
+        ca_file: Option<&str>,
+        connection: Connection,
+    ) -> Result<Client, NoReply> {
         let trust = match ca_file {
             _ if url.scheme() == "http" => Trust::Nobody,
             None => Trust::System,
@@ -45,18 +60,19 @@ impl Clients {
             Trust::Nobody | Trust::System => Vec::new(),
         };
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made_from, client)) = clients.get(&trust)
+        let kind = (trust, connection);
+        if let Some((made_from, client)) = clients.get(&kind)
             && *made_from == pem
         {
             return Ok(client.clone());
         }
-        let client = build(&trust, &pem)?;
-        clients.insert(trust, (pem, client.clone()));
+        let client = build(&kind.0, kind.1, &pem)?;
+        clients.insert(kind, (pem, client.clone()));
         Ok(client)
     }
 }
 
-fn build(trust: &Trust, pem: &[u8]) -> Result<Client, NoReply> {
+fn build(trust: &Trust, connection: Connection, pem: &[u8]) -> Result<Client, NoReply> {
     let builder = match trust {
         Trust::Nobody => plain(),
         Trust::System => strict().https_only(true),
@@ -68,6 +84,10 @@ fn build(trust: &Trust, pem: &[u8]) -> Result<Client, NoReply> {
             }
             strict().https_only(true).tls_certs_only(authorities)
         }
+    };
+    let builder = match connection {
+        Connection::Any => builder,
+        Connection::Fresh => builder.pool_max_idle_per_host(0),
     };
     builder.build().map_err(|error| match trust {
         Trust::File(path) => NoReply::Authority(path.clone(), deepest(&error)),
