@@ -1,6 +1,5 @@
 //! One call: what is sent, what comes, within one deadline.
 
-use std::error::Error;
 use std::fmt::Display;
 use std::io;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use reqwest::{Method, Request, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::client::{Clients, Connection, deepest};
+use super::client::{Clients, Connection, causes, deepest};
 use crate::model::name::OpId;
 use crate::model::outcome::FailureKind;
 use crate::model::secret::Secret;
@@ -200,23 +199,19 @@ async fn body(response: &mut Response) -> Result<Zeroizing<Vec<u8>>, NoBody> {
 
 /// The cause in a few words.
 fn cause(error: &reqwest::Error) -> String {
-    let mut inner: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(this) = inner {
-        if this.to_string() == "dns error" {
-            return format!("its host is not found: {}", deepest(this));
-        }
-        if let Some(io) = this.downcast_ref::<io::Error>() {
-            return io_cause(io);
-        }
-        inner = this.source();
+    if causes(error).any(|cause| cause.to_string() == "dns error") {
+        return format!("its host is not found: {}", deepest(error));
     }
-    deepest(error)
+    match causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last() {
+        Some(error) => io_cause(error),
+        None => deepest(error),
+    }
 }
 
 fn io_cause(error: &io::Error) -> String {
     match error.kind() {
-        // What the TLS library reports comes as this kind; the rest has no such.
-        io::ErrorKind::InvalidData => format!("TLS: {}", io_text(error)),
+        // What the TLS library reports comes as this kind, and nothing else does.
+        io::ErrorKind::InvalidData => format!("TLS: {}", deepest(error)),
         io::ErrorKind::UnexpectedEof => "the connection was closed in the middle".to_owned(),
         kind @ (io::ErrorKind::ConnectionRefused
         | io::ErrorKind::ConnectionReset
@@ -224,17 +219,6 @@ fn io_cause(error: &io::Error) -> String {
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable) => kind.to_string(),
-        _ => io_text(error),
-    }
-}
-
-/// What an I/O error wraps, if it wraps one.
-fn io_text(error: &io::Error) -> String {
-    match error.get_ref() {
-        Some(inner) => {
-            let inner: &dyn Error = inner;
-            deepest(inner)
-        }
-        None => error.to_string(),
+        _ => deepest(error),
     }
 }

@@ -1,6 +1,8 @@
 //! The HTTP clients, one per authority that is trusted.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,9 +19,15 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// meets the close has an unknown outcome for nothing.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// The clients that were needed so far, each with the PEM text that it was made from.
+/// The clients that were needed so far.
 #[derive(Default)]
-pub(super) struct Clients(Mutex<BTreeMap<(Trust, Connection), (Vec<u8>, Client)>>);
+pub(super) struct Clients(Mutex<BTreeMap<(Trust, Connection), Made>>);
+
+struct Made {
+    client: Client,
+    /// The text of the `ca_file`, as it was then.
+    pem: Vec<u8>,
+}
 
 /// Over which connection a call goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,13 +69,11 @@ impl Clients {
         };
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kind = (trust, connection);
-        if let Some((made_from, client)) = clients.get(&kind)
-            && *made_from == pem
-        {
-            return Ok(client.clone());
+        if let Some(made) = clients.get(&kind).filter(|made| made.pem == pem) {
+            return Ok(made.client.clone());
         }
         let client = build(&kind.0, kind.1, &pem)?;
-        clients.insert(kind, (pem, client.clone()));
+        clients.insert(kind, Made { client: client.clone(), pem });
         Ok(client)
     }
 }
@@ -120,10 +126,19 @@ fn plain() -> ClientBuilder {
 }
 
 /// The innermost cause: the layers above it only repeat where they stand.
-pub(super) fn deepest(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
+pub(super) fn deepest(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().map_or_else(String::new, ToString::to_string)
+}
+
+/// An error and its causes, outermost first.
+pub(super) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        // The source of an I/O error is the source of what it wraps, which would be skipped.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
 }

@@ -4,4 +4,5 @@ mod answers;
 mod requests;
 mod secrets;
 mod server;
+mod tls;
 mod trouble;

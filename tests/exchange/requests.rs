@@ -21,7 +21,7 @@ fn post(path: &str, more: &str, port: u16, body: &str) -> String {
 }
 
 fn server() -> Server {
-    Server::start(Manner::Say(json("404 Not Found", "", "{}")))
+    Server::start(Manner::Say(json("404 Not Found", "Connection: close\r\n", "{}")))
 }
 
 #[tokio::test]
@@ -110,4 +110,13 @@ async fn a_connection_is_used_again_save_with_v1() {
         issue(&exchange, &endpoint(port, Contract::V1)).await;
     }
     assert_eq!(accepted.load(std::sync::atomic::Ordering::SeqCst), 3);
+}
+
+#[test]
+fn calls_may_be_made_from_any_thread() {
+    fn sendable<T: Send>(_: &T) {}
+    let (exchange, endpoint) = (exchange(), endpoint(1, Contract::V2));
+    sendable(&issue(&exchange, &endpoint));
+    sendable(&revoke(&exchange, &endpoint));
+    sendable(&exchange.health(&endpoint));
 }

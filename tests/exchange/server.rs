@@ -64,7 +64,7 @@ impl Server {
 }
 
 /// One request: head and body.
-fn request(stream: &mut TcpStream) -> Option<String> {
+pub fn request(stream: &mut impl Read) -> Option<String> {
     let mut bytes = Vec::new();
     let mut byte = [0];
     while !bytes.ends_with(b"\r\n\r\n") {

@@ -126,21 +126,3 @@ async fn a_secret_that_is_not_there_is_not_asked_with() {
     assert!(message.ends_with("the shared secret SC_SECRET_PO is not set"), "{message}");
     assert!(server.heard().is_empty());
 }
-
-#[tokio::test]
-async fn tls_trouble_says_so() {
-    let server = Server::start(Manner::Say(json("200 OK", "", "{}")));
-    let exchange_url = format!("https://127.0.0.1:{}/", server.port);
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("ca.pem");
-    let ca_file = Some(path.to_str().unwrap().to_owned());
-    let endpoint = Endpoint { exchange_url, ca_file, ..endpoint(server.port, Contract::V2) };
-
-    let (found, message) = ask(&endpoint).await;
-    assert_eq!(found, "rejected");
-    assert!(message.contains("not sent: the ca_file ") && message.contains("No such"), "{message}");
-    std::fs::write(&path, "").unwrap();
-    let (found, message) = ask(&endpoint).await;
-    assert_eq!(found, "rejected");
-    assert!(message.ends_with("ca.pem: has no certificate"), "{message}");
-}
