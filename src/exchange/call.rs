@@ -12,7 +12,7 @@ use reqwest::{Method, Request, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::client::{Clients, Connection, causes, deepest};
+use super::client::{CONNECT, Clients, Connection, causes, deepest};
 use crate::model::name::OpId;
 use crate::model::outcome::FailureKind;
 use crate::model::secret::Secret;
@@ -86,9 +86,10 @@ impl Call<'_> {
         let mut response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_timeout() => {
-                return Err(NoReply::Broken("no connection within 5 s".to_owned()));
+                let why = format!("no connection within {} s", CONNECT.as_secs());
+                return Err(NoReply::Broken(why));
             }
-            Ok(Err(error)) => return Err(NoReply::Broken(cause(&error))),
+            Ok(Err(error)) => return Err(NoReply::Broken(self.quote(&cause(&error)))),
             Err(_) => return Err(NoReply::TooSlow(self.total)),
         };
         let body = match timeout_at(deadline, body(&mut response)).await {

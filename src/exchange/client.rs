@@ -13,7 +13,7 @@ use super::call::NoReply;
 
 /// A service that does not take a connection in this time will not answer well either. A call
 /// with a shorter total ends sooner.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
 /// Shorter than the 5 seconds after which common servers close an idle connection: a call that
 /// meets the close has an unknown outcome for nothing.

@@ -122,7 +122,7 @@ pub fn endpoint(port: u16, contract: Contract) -> Endpoint {
         health_url: url("/api/health"),
         secret: "SC_SECRET_PO".parse().unwrap(),
         ca_file: None,
-        timeout_seconds: 1,
+        timeout_seconds: 10,
     }
 }
 
