@@ -12,7 +12,6 @@ use serde::Serialize;
 use crate::model::name::{Email, EnvName, OpId, TokenId};
 use crate::model::outcome::{Answer, Failure, FailureKind, IssueAnswer, RevokeAnswer};
 use crate::model::registry::{Contract, Endpoint};
-use crate::model::secret::Secret;
 
 mod answer;
 mod call;
@@ -25,7 +24,7 @@ pub use secrets::{SecretError, Secrets};
 
 use answer::Reading;
 use call::{Call, Reply};
-use client::Clients;
+use client::{Clients, Connection};
 
 /// The way to the services. One for the whole process: it keeps connections open.
 #[derive(Default)]
@@ -85,88 +84,47 @@ impl Exchange {
         ttl_days: u16,
     ) -> Answer<IssueAnswer> {
         let client_ref = (endpoint.contract == Contract::V2).then_some(op);
-        let ask = Ask { user_email: email, ttl_days, client_ref };
-        self.with_secret(
-            endpoint,
-            &endpoint.exchange_url,
-            encode(&ask),
-            client_ref,
-            answer::issue,
-            IssueAnswer::Failed,
-        )
-        .await
+        let body = encode(&Ask { user_email: email, ttl_days, client_ref });
+        let call =
+            Call { idempotency_key: client_ref, ..post(endpoint, &endpoint.exchange_url, body) };
+        self.with_secret(endpoint, call, answer::issue, IssueAnswer::Failed).await
     }
 
-    /// Revokes a token.
+    /// Revokes a token. May be repeated.
     pub async fn revoke(&self, endpoint: &Endpoint, by: RevokeBy) -> Answer<RevokeAnswer> {
         let body = match &by {
-            RevokeBy::Op(_) if endpoint.contract == Contract::V1 => {
-                let message = format!(
-                    "POST {}: not sent: contract v1 cannot revoke by op id",
-                    endpoint.revoke_url
-                );
-                let kind = FailureKind::Rejected;
-                let failure = Failure { kind, message, retry_after: None };
-                return Answer { date: None, what: RevokeAnswer::Failed(failure) };
-            }
-            RevokeBy::Op(op) => RevokeBody::ClientRef(op),
-            RevokeBy::TokenId(id) => RevokeBody::TokenId(id),
+            RevokeBy::TokenId(id) => encode(&RevokeBody::TokenId(id)),
+            RevokeBy::Op(op) => encode(&RevokeBody::ClientRef(op)),
         };
-        self.with_secret(
-            endpoint,
-            &endpoint.revoke_url,
-            encode(&body),
-            None,
-            answer::revoke,
-            RevokeAnswer::Failed,
-        )
-        .await
+        let call = post(endpoint, &endpoint.revoke_url, body);
+        if matches!(by, RevokeBy::Op(_)) && endpoint.contract == Contract::V1 {
+            let why = "contract v1 cannot revoke by op id";
+            return not_sent(&call, FailureKind::Rejected, why, RevokeAnswer::Failed);
+        }
+        self.with_secret(endpoint, call, answer::revoke, RevokeAnswer::Failed).await
     }
 
     /// Whether the service is well. No secret is sent.
     pub async fn health(&self, endpoint: &Endpoint) -> Answer<Result<(), Failure>> {
-        let call = Call {
-            method: Method::GET,
-            url: &endpoint.health_url,
-            ca_file: endpoint.ca_file.as_deref(),
-            total: total(endpoint),
-            secret: None,
-            body: None,
-            idempotency_key: None,
-        };
-        self.finish(&call, answer::health, Err).await
+        self.finish(&get(endpoint, &endpoint.health_url), answer::health, Err).await
     }
 
+    /// Makes the call with the endpoint's secret.
     async fn with_secret<T>(
         &self,
         endpoint: &Endpoint,
-        url: &str,
-        body: Vec<u8>,
-        idempotency_key: Option<&OpId>,
+        call: Call<'_>,
         read: fn(&Reading<'_>) -> T,
         failed: fn(Failure) -> T,
     ) -> Answer<T> {
-        let secret: &Secret = match self.secrets.get(&endpoint.secret) {
-            Ok(secret) => secret,
+        match self.secrets.get(&endpoint.secret) {
+            Ok(secret) => self.finish(&Call { secret: Some(secret), ..call }, read, failed).await,
             Err(error) => {
-                // Like a refused one: it will be the same for everybody.
-                let kind = FailureKind::SecretRefused;
-                let name = &endpoint.secret;
-                let message = format!("POST {url}: not sent: the shared secret {name} {error}");
-                let what = failed(Failure { kind, message, retry_after: None });
-                return Answer { date: None, what };
+                // As if it were refused: it is the same for everybody.
+                let why = format!("the shared secret {} {error}", endpoint.secret);
+                not_sent(&call, FailureKind::SecretRefused, &why, failed)
             }
-        };
-        let call = Call {
-            method: Method::POST,
-            url,
-            ca_file: endpoint.ca_file.as_deref(),
-            total: total(endpoint),
-            secret: Some(secret),
-            body: Some(body),
-            idempotency_key,
-        };
-        self.finish(&call, read, failed).await
+        }
     }
 
     /// Makes the call and reads what comes.
@@ -191,8 +149,35 @@ impl Exchange {
     }
 }
 
-fn total(endpoint: &Endpoint) -> Duration {
-    Duration::from_secs(u64::from(endpoint.timeout_seconds))
+fn get<'a>(endpoint: &'a Endpoint, url: &'a str) -> Call<'a> {
+    Call {
+        method: Method::GET,
+        url,
+        ca_file: endpoint.ca_file.as_deref(),
+        // v1 cannot be asked what became of a call: none is lost for a stale connection.
+        connection: match endpoint.contract {
+            Contract::V1 => Connection::Fresh,
+            Contract::V2 => Connection::Any,
+        },
+        total: Duration::from_secs(u64::from(endpoint.timeout_seconds)),
+        secret: None,
+        body: None,
+        idempotency_key: None,
+    }
+}
+
+fn post<'a>(endpoint: &'a Endpoint, url: &'a str, body: Vec<u8>) -> Call<'a> {
+    Call { method: Method::POST, body: Some(body), ..get(endpoint, url) }
+}
+
+fn not_sent<T>(
+    call: &Call<'_>,
+    kind: FailureKind,
+    why: &str,
+    failed: fn(Failure) -> T,
+) -> Answer<T> {
+    let message = call.say(&format_args!("not sent: {why}"));
+    Answer { date: None, what: failed(Failure { kind, message, retry_after: None }) }
 }
 
 /// Two dates are none: one of them is not the service's.

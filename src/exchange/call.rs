@@ -1,6 +1,5 @@
 //! One call: what is sent, what comes, within one deadline.
 
-use std::error::Error;
 use std::fmt::Display;
 use std::io;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use reqwest::{Method, Request, Response, StatusCode, Url};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::client::{Clients, deepest};
+use super::client::{CONNECT, Clients, Connection, causes, deepest};
 use crate::model::name::OpId;
 use crate::model::outcome::FailureKind;
 use crate::model::secret::Secret;
@@ -25,6 +24,7 @@ pub(super) struct Call<'a> {
     pub(super) method: Method,
     pub(super) url: &'a str,
     pub(super) ca_file: Option<&'a str>,
+    pub(super) connection: Connection,
     /// From the first look-up to the last byte.
     pub(super) total: Duration,
     pub(super) secret: Option<&'a Secret>,
@@ -81,14 +81,15 @@ impl Call<'_> {
     pub(super) async fn send(&self, clients: &Clients) -> Result<Reply, NoReply> {
         let deadline = Instant::now() + self.total;
         let url = checked(self.url)?;
-        let client = clients.get(&url, self.ca_file)?;
+        let client = clients.get(&url, self.ca_file, self.connection)?;
         let answer = timeout_at(deadline, client.execute(self.request(url))).await;
         let mut response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_timeout() => {
-                return Err(NoReply::Broken("no connection within 5 s".to_owned()));
+                let why = format!("no connection within {} s", CONNECT.as_secs());
+                return Err(NoReply::Broken(why));
             }
-            Ok(Err(error)) => return Err(NoReply::Broken(cause(&error))),
+            Ok(Err(error)) => return Err(NoReply::Broken(self.quote(&cause(&error)))),
             Err(_) => return Err(NoReply::TooSlow(self.total)),
         };
         let body = match timeout_at(deadline, body(&mut response)).await {
@@ -199,23 +200,19 @@ async fn body(response: &mut Response) -> Result<Zeroizing<Vec<u8>>, NoBody> {
 
 /// The cause in a few words.
 fn cause(error: &reqwest::Error) -> String {
-    let mut inner: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(this) = inner {
-        if this.to_string() == "dns error" {
-            return format!("its host is not found: {}", deepest(this));
-        }
-        if let Some(io) = this.downcast_ref::<io::Error>() {
-            return io_cause(io);
-        }
-        inner = this.source();
+    if causes(error).any(|cause| cause.to_string() == "dns error") {
+        return format!("its host is not found: {}", deepest(error));
     }
-    deepest(error)
+    match causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last() {
+        Some(error) => io_cause(error),
+        None => deepest(error),
+    }
 }
 
 fn io_cause(error: &io::Error) -> String {
     match error.kind() {
-        // What the TLS library reports comes as this kind; the rest has no such.
-        io::ErrorKind::InvalidData => format!("TLS: {}", io_text(error)),
+        // What the TLS library reports comes as this kind, and nothing else does.
+        io::ErrorKind::InvalidData => format!("TLS: {}", deepest(error)),
         io::ErrorKind::UnexpectedEof => "the connection was closed in the middle".to_owned(),
         kind @ (io::ErrorKind::ConnectionRefused
         | io::ErrorKind::ConnectionReset
@@ -223,17 +220,6 @@ fn io_cause(error: &io::Error) -> String {
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::HostUnreachable
         | io::ErrorKind::NetworkUnreachable) => kind.to_string(),
-        _ => io_text(error),
-    }
-}
-
-/// What an I/O error wraps, if it wraps one.
-fn io_text(error: &io::Error) -> String {
-    match error.get_ref() {
-        Some(inner) => {
-            let inner: &dyn Error = inner;
-            deepest(inner)
-        }
-        None => error.to_string(),
+        _ => deepest(error),
     }
 }

@@ -1,6 +1,8 @@
 //! The HTTP clients, one per authority that is trusted.
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,15 +13,31 @@ use super::call::NoReply;
 
 /// A service that does not take a connection in this time will not answer well either. A call
 /// with a shorter total ends sooner.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 
 /// Shorter than the 5 seconds after which common servers close an idle connection: a call that
 /// meets the close has an unknown outcome for nothing.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// The clients that were needed so far, each with the PEM text that it was made from.
+/// The clients that were needed so far.
 #[derive(Default)]
-pub(super) struct Clients(Mutex<BTreeMap<Trust, (Vec<u8>, Client)>>);
+pub(super) struct Clients(Mutex<BTreeMap<(Trust, Connection), Made>>);
+
+struct Made {
+    client: Client,
+    /// The text of the `ca_file`, as it was then.
+    pem: Vec<u8>,
+}
+
+/// Over which connection a call goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Connection {
+    /// An open one, if there is one. The service may be closing it just then, and the outcome is
+    /// unknown: for calls that can be repeated.
+    Any,
+    /// One of its own.
+    Fresh,
+}
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Trust {
@@ -32,7 +50,12 @@ enum Trust {
 
 impl Clients {
     /// The client for this URL.
-    pub(super) fn get(&self, url: &Url, ca_file: Option<&str>) -> Result<Client, NoReply> {
+    pub(super) fn get(
+        &self,
+        url: &Url,
+        ca_file: Option<&str>,
+        connection: Connection,
+    ) -> Result<Client, NoReply> {
         let trust = match ca_file {
             _ if url.scheme() == "http" => Trust::Nobody,
             None => Trust::System,
@@ -45,18 +68,17 @@ impl Clients {
             Trust::Nobody | Trust::System => Vec::new(),
         };
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made_from, client)) = clients.get(&trust)
-            && *made_from == pem
-        {
-            return Ok(client.clone());
+        let kind = (trust, connection);
+        if let Some(made) = clients.get(&kind).filter(|made| made.pem == pem) {
+            return Ok(made.client.clone());
         }
-        let client = build(&trust, &pem)?;
-        clients.insert(trust, (pem, client.clone()));
+        let client = build(&kind.0, kind.1, &pem)?;
+        clients.insert(kind, Made { client: client.clone(), pem });
         Ok(client)
     }
 }
 
-fn build(trust: &Trust, pem: &[u8]) -> Result<Client, NoReply> {
+fn build(trust: &Trust, connection: Connection, pem: &[u8]) -> Result<Client, NoReply> {
     let builder = match trust {
         Trust::Nobody => plain(),
         Trust::System => strict().https_only(true),
@@ -68,6 +90,10 @@ fn build(trust: &Trust, pem: &[u8]) -> Result<Client, NoReply> {
             }
             strict().https_only(true).tls_certs_only(authorities)
         }
+    };
+    let builder = match connection {
+        Connection::Any => builder,
+        Connection::Fresh => builder.pool_max_idle_per_host(0),
     };
     builder.build().map_err(|error| match trust {
         Trust::File(path) => NoReply::Authority(path.clone(), deepest(&error)),
@@ -100,10 +126,19 @@ fn plain() -> ClientBuilder {
 }
 
 /// The innermost cause: the layers above it only repeat where they stand.
-pub(super) fn deepest(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
+pub(super) fn deepest(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().map_or_else(String::new, ToString::to_string)
+}
+
+/// An error and its causes, outermost first.
+pub(super) fn causes<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| {
+        // The source of an I/O error is the source of what it wraps, which would be skipped.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
 }

@@ -1,0 +1,8 @@
+//! The HTTP edge against real sockets: what is sent, byte by byte, and what each answer means.
+
+mod answers;
+mod requests;
+mod secrets;
+mod server;
+mod tls;
+mod trouble;
