@@ -12,7 +12,7 @@ use crate::exchange::{Exchange, Secrets};
 use crate::execute::{Edges, Executed, execute};
 use crate::installer::Installer;
 use crate::model::actual::{Actual, HomeLook};
-use crate::model::digest::Digest;
+use crate::model::digest::{Digest, DigestPrefix};
 use crate::model::guard::{self, ApprovedPlan, Held, Limits};
 use crate::model::name::{EnvName, ServiceId};
 use crate::model::outcome::{Found, Outcome};
@@ -20,10 +20,13 @@ use crate::model::plan::{self, NoteKind, Plan, Scope, World};
 use crate::model::registry::Registry;
 use crate::model::run::{Run, Setting};
 use crate::observe::{self, Intent, IntentError, Places, Wanted};
-use crate::store::{self, HeldRecord, LastPass, PassLock, Store, StoreError};
+use crate::store::{self, FailedRecord, HeldRecord, LastPass, PassLock, Store, StoreError};
 
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
 const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
+
+/// So many failures are remembered of a pass.
+const MAX_FAILED: usize = 100;
 
 /// Everything that a pass works with.
 pub struct Pass {
@@ -179,7 +182,7 @@ impl Pass {
     /// When nothing was done: the state cannot be used, or the plan is not the expected one.
     pub async fn run(
         &self,
-        expect: Option<Digest>,
+        expect: Option<DigestPrefix>,
         stop: impl Future<Output = ()>,
         on_wait: impl FnOnce(),
         on_outcome: impl FnMut(&Outcome),
@@ -190,7 +193,7 @@ impl Pass {
         let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;
         let actual = store.load(began)?;
         let planned = self.planned(actual, None, Some(&mut store)).await;
-        if expect.is_some_and(|expected| expected != planned.digest) {
+        if expect.is_some_and(|expected| !expected.names(&planned.digest)) {
             return Err(PassError::AnotherPlan { now: planned.digest });
         }
         if let Ok(wanted) = &planned.intent.desired {
@@ -354,11 +357,12 @@ fn exit(
 
 fn last_pass(passed: &Passed, at: Timestamp, took: jiff::SignedDuration) -> LastPass {
     let outcomes = &passed.executed.outcomes;
-    let failed = outcomes.iter().filter(|outcome| matches!(outcome.found, Found::Failed(_)));
+    let mut failed: Vec<FailedRecord> = outcomes.iter().filter_map(failed_record).collect();
     let summary = match &passed.planned.intent_error {
         Some(error) => format!("only debts were paid: {error}"),
-        None => format!("{} actions, {} failed", outcomes.len(), failed.count()),
+        None => format!("{} actions, {} failed", outcomes.len(), failed.len()),
     };
+    failed.truncate(MAX_FAILED);
     let held = &passed.planned.held;
     let held = (!held.is_empty()).then(|| HeldRecord {
         digest: held.digest(),
@@ -366,5 +370,11 @@ fn last_pass(passed: &Passed, at: Timestamp, took: jiff::SignedDuration) -> Last
         why: held.why.clone(),
     });
     let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX); // 292 million years
-    LastPass { at, took_ms, exit: passed.exit.code(), summary, held }
+    LastPass { at, took_ms, exit: passed.exit.code(), summary, held, failed }
+}
+
+fn failed_record(outcome: &Outcome) -> Option<FailedRecord> {
+    let Found::Failed(why) = &outcome.found else { return None };
+    let (user, service) = (outcome.user.clone(), outcome.service.clone());
+    Some(FailedRecord { user, service, why: why.clone() })
 }

@@ -21,7 +21,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
 use crate::model::digest::Digest;
-use crate::model::name::InstanceId;
+use crate::model::name::{InstanceId, ServiceId, UserId};
 
 pub use fill::Filled;
 pub use load::{LostToken, RevokeTarget};
@@ -143,6 +143,19 @@ pub struct LastPass {
     pub summary: String,
     /// What the guard held, if anything.
     pub held: Option<HeldRecord>,
+    /// What failed: the first hundred.
+    pub failed: Vec<FailedRecord>,
+}
+
+/// An action that failed in the last pass.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FailedRecord {
+    /// Whose.
+    pub user: UserId,
+    /// Of which service; an install is of all.
+    pub service: Option<ServiceId>,
+    /// Why, for people.
+    pub why: String,
 }
 
 /// What the guard held in the last pass.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::model::digest::Digest;
+use crate::model::digest::DigestPrefix;
 use crate::model::plan::Scope;
 use crate::store::{PassLock, Store};
 
@@ -15,7 +15,7 @@ use super::{Failure, block_on, who};
 pub struct Args {
     /// The digest of what is held, as `plan` and `reconcile` show it
     #[arg(value_name = "DIGEST")]
-    digest: Digest,
+    digest: DigestPrefix,
 }
 
 pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
@@ -24,7 +24,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         return Err("nothing is held; there is nothing to approve".into());
     }
     let held = planned.held.digest();
-    if held != args.digest {
+    if !args.digest.names(&held) {
         return Err(format!(
             "what is held has the digest {held} now; look again with `service-connector plan`"
         )
@@ -35,7 +35,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         anstream::eprintln!("A pass is under way; waiting for it.");
     })?;
     let store = Store::open(&places.state, &places.sealing_key)?;
-    store.approve(args.digest, &who(), Timestamp::now())?;
+    store.approve(held, &who(), Timestamp::now())?;
     let count = planned.held.losses.len();
     say(&format!("Approved: the next pass within 24 hours carries out these {count} removals."));
     Ok(0)

@@ -83,8 +83,10 @@ pub fn disconnect(settings: &Settings, args: &DisconnectArgs) -> Result<u8, Fail
 
 pub fn rotate(settings: &Settings, args: &RotateArgs) -> Result<u8, Failure> {
     let ConnectionArgs { user, service, .. } = &args.connection;
-    // To the second: a person may read it in the file.
-    let at = Timestamp::now().round(jiff::Unit::Second)?;
+    // Not a time to come: the next pass is to act on it. And no finer than a person can read.
+    let at = Timestamp::now().round(
+        jiff::TimestampRound::new().smallest(jiff::Unit::Millisecond).mode(jiff::RoundMode::Trunc),
+    )?;
     let (user, service) = (user.clone(), service.clone());
     let change = Change::Rotate { user, service, at, leaked: args.leaked };
     edit(settings, &args.connection, &change, "is to get a new key to")

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::model::digest::Digest;
+use crate::model::digest::{Digest, DigestPrefix};
 use crate::model::outcome::Outcome;
 use crate::model::plan::{Note, NoteKind};
 use crate::reconcile::Passed;
@@ -23,7 +23,7 @@ pub struct Args {
     plan: bool,
     /// Act only if the plan has this digest, as `plan` showed it
     #[arg(long, value_name = "DIGEST", conflicts_with = "plan")]
-    expect: Option<Digest>,
+    expect: Option<DigestPrefix>,
     #[command(flatten)]
     form: FormArgs,
 }
@@ -55,7 +55,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
             }
         };
         let on_wait = || anstream::eprintln!("Another pass is under way; waiting for it.");
-        let passed = pass.run(args.expect, stop(), on_wait, on_outcome).await;
+        let passed = pass.run(args.expect.clone(), stop(), on_wait, on_outcome).await;
         progress.end();
         passed
     })??;

@@ -12,7 +12,7 @@ use crate::model::plan::{Note, NoteKind};
 use crate::model::secret::Fingerprint;
 use crate::model::token::{Phase, Token};
 use crate::reconcile::Planned;
-use crate::store::{LastPass, LostToken, Store, StoreError};
+use crate::store::{FailedRecord, LastPass, LostToken, Store, StoreError};
 
 use super::plan::ScopeArgs;
 use super::report::{self, chain, say};
@@ -81,14 +81,15 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     };
     let planned = block_on(settings.pass(args.scope.scope()).plan(None))??;
     let error = planned.intent.desired.as_ref().err();
+    let failed = last_pass.as_ref().map_or(&[][..], |pass| &pass.failed);
     let status = StatusJson {
         version: 1,
         at: now,
-        last_pass,
-        connections: rows(&planned),
+        connections: rows(&planned, failed),
         debts: debts(&planned),
         lost,
         notes: general_notes(&planned),
+        last_pass,
         error: error.map(|error| chain(error)),
     };
     if args.json {
@@ -103,7 +104,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
 }
 
 /// Every connection that is desired, or of which something is left.
-fn rows(planned: &Planned) -> Vec<Row> {
+fn rows(planned: &Planned, failed: &[FailedRecord]) -> Vec<Row> {
     let mut keys: BTreeMap<(&UserId, &ServiceId), bool> = BTreeMap::new();
     for (user, services) in &planned.actual.tokens {
         keys.extend(services.keys().map(|service| ((user, service), false)));

@@ -48,9 +48,34 @@ impl fmt::Display for Digest {
     }
 }
 
+/// The beginning of a digest, as people copy it: at least 12 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigestPrefix(String);
+
+impl DigestPrefix {
+    /// Whether the digest begins like this.
+    #[must_use]
+    pub fn names(&self, digest: &Digest) -> bool {
+        digest.to_string().starts_with(&self.0)
+    }
+}
+
+impl FromStr for DigestPrefix {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, DigestError> {
+        let is_hex = text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
+        if (12..=64).contains(&text.len()) && is_hex {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(DigestError)
+        }
+    }
+}
+
 /// A text that is not 64 lower-case hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a digest: 64 hex digits are")]
+#[error("not a digest: 64 hex digits are, or the first 12 or more of them")]
 pub struct DigestError;
 
 impl FromStr for Digest {

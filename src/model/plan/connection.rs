@@ -517,6 +517,10 @@ fn is_acknowledged(current: Option<&Token>, look: Option<&HomeLook>, now: Timest
         && later(delivery.at, SETTLING) <= now
 }
 
+fn times(count: u32) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
+
 fn expired_piece(rendition: Digest) -> Piece {
     Piece { op: None, rendition, status: Status::Expired }
 }
@@ -543,7 +547,7 @@ fn waiting(
         let waits = backoff.until > now && !scope.retry_now && backoff.wish == wish_digest(wish);
         let text = || {
             let (at, why) = (shown(backoff.until), &backoff.message);
-            format!("tried {} times, next at {at}: {why}", backoff.tries)
+            format!("failed {}, next try at {at}: {why}", times(backoff.tries))
         };
         waits.then(|| (backoff.until, text()))
     })
