@@ -114,9 +114,18 @@ fn rows(planned: &Planned, failed: &[FailedRecord]) -> Vec<Row> {
             keys.extend(desired.connections.keys().map(|service| ((user, service), true)));
         }
     }
-    keys.into_iter()
+    let mut rows: Vec<Row> = keys
+        .into_iter()
         .map(|((user, service), desired)| row(planned, user, service, desired))
-        .collect()
+        .collect();
+    // What kept the last pass from it, where the plan sees nothing that would.
+    for row in rows.iter_mut().filter(|row| row.why.is_none() && row.usable != row.desired) {
+        let of = |failed: &&FailedRecord| {
+            failed.user == row.user && failed.service.as_ref().is_none_or(|of| *of == row.service)
+        };
+        row.why = failed.iter().find(of).map(|failed| failed.why.clone());
+    }
+    rows
 }
 
 fn row(planned: &Planned, user: &UserId, service: &ServiceId, desired: bool) -> Row {

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::action::{Action, Content, Install, Slot};
+use super::action::{Action, Content, EndKind, Install, Slot};
 use super::actual::Piece;
 use super::digest::Digest;
 use super::name::{ServiceId, UserId};
 pub use super::plan::Held;
 use super::plan::{Census, Loss, LossKind, Plan};
+use super::token::Phase;
 
 /// How much a plan may take away, together with the last hour.
 #[derive(Debug, Clone)]
@@ -132,14 +133,11 @@ fn key(loss: &Loss) -> (UserId, ServiceId) {
 /// tokens that nobody has any more.
 fn hold(plan: &mut Plan, loss: &Loss) {
     plan.actions.retain(|action| match action {
-        Action::Revoke(revoke) => !loss.ops.contains(&revoke.op),
-        Action::End(end) => !loss.ops.contains(&end.op),
+        _ if action.user() != &loss.user || action.service() != Some(&loss.service) => true,
+        Action::Revoke(revoke) => revoke.phase == Phase::Revoking,
+        Action::End(end) => matches!(end.how, EndKind::Expired(_)) && !loss.ops.contains(&end.op),
         // What time takes away may be replaced; that removes nothing.
-        Action::Issue(issue) => {
-            loss.kind == LossKind::Expiry
-                || issue.user != loss.user
-                || issue.service != loss.service
-        }
+        Action::Issue(_) => loss.kind == LossKind::Expiry,
         Action::Install(_) => true,
     });
     for install in plan.installs_mut().filter(|install| install.user == loss.user) {

@@ -218,13 +218,13 @@ pub fn plan(world: &World<'_>) -> Plan {
                 installs.keep(service);
                 continue;
             }
-            let before = installs.before(service);
-            let decision = connection::decide(world, &subject, service, &renditions, before);
-            let Decision { actions, content, loss, notes } = decision;
+            let (before, former) = installs.before(service);
+            let Decision { actions, content, frozen, loss, notes } =
+                connection::decide(world, &subject, service, &renditions, before, former);
             plan.actions.extend(actions);
             plan.losses.extend(loss);
             plan.notes.extend(notes);
-            installs.set(service, content);
+            installs.set(service, content, frozen);
         }
         let (actions, notes) = installs.finish(world, &subject);
         plan.actions.extend(actions.into_iter().map(Action::Install));

@@ -389,15 +389,17 @@ impl Run {
     }
 
     fn begin(&mut self, job: usize, now: Timestamp, effects: &mut Vec<Effect>) {
-        match &self.jobs[job].task {
-            Task::Issue(issue) if self.jobs[job].op.is_none() => {
+        let unnamed = self.jobs[job].op.is_none();
+        match &mut self.jobs[job].task {
+            Task::Issue(issue) if unnamed => {
                 let op = OpId::new(&self.instance, (self.dice)());
+                issue.ask.at = now;
                 let begin = Change::Begin {
                     op: op.clone(),
                     user: issue.user.clone(),
                     service: issue.service.clone(),
                     binding: issue.binding.clone(),
-                    ask: Ask { at: now, ..issue.ask.clone() },
+                    ask: issue.ask.clone(),
                 };
                 self.jobs[job].op = Some(op);
                 self.record(Purpose::Begun(job), vec![begin], effects);

@@ -32,6 +32,8 @@ pub(super) struct Decision {
     pub actions: Vec<Action>,
     /// What goes into the user's present home.
     pub content: Option<Content>,
+    /// Whether former homes keep their part of it, too.
+    pub frozen: bool,
     pub loss: Option<Loss>,
     pub notes: Vec<Note>,
 }
@@ -60,7 +62,10 @@ struct Connection<'a> {
     user: &'a UserId,
     service: &'a ServiceId,
     tokens: &'a [Token],
+    /// What was last put into the present home.
     before: Option<&'a Piece>,
+    /// The same, or else what a former home still holds.
+    anywhere: Option<&'a Piece>,
     skewed: bool,
     /// Until when nothing may be asked, and why.
     waiting: Option<(Timestamp, String)>,
@@ -68,13 +73,15 @@ struct Connection<'a> {
     notes: Vec<Note>,
 }
 
-/// Decides about one connection. `before` is what was last put into the present home.
+/// Decides about one connection. `before` is what was last put into the present home, `former`
+/// what a former one still holds: nothing of that is ever put anywhere else.
 pub(super) fn decide<'a>(
     world: &'a World<'a>,
     subject: &Subject<'a>,
     service: &'a ServiceId,
     renditions: &BTreeMap<&ServiceId, Digest>,
     before: Option<&'a Piece>,
+    former: Option<&'a Piece>,
 ) -> Decision {
     let wish = subject.desired.and_then(|user| user.connections.get(service));
     let mut connection = Connection {
@@ -83,12 +90,14 @@ pub(super) fn decide<'a>(
         service,
         tokens: world.actual.tokens_of(subject.id, service),
         before,
+        anywhere: before.or(former),
         skewed: is_skewed(world.actual, service),
         waiting: waiting(world.actual, world.scope, world.now, subject.id, service, wish),
         actions: Vec::new(),
         notes: Vec::new(),
     };
-    let standing = standing(world, subject, service, renditions, connection.has_something());
+    let standing = standing(world, subject, service, renditions, &connection);
+    let frozen = matches!(standing, Standing::Frozen(_));
     connection.note_ends_and_debts();
     let content = match standing {
         Standing::Frozen(why) => connection.freeze(why),
@@ -96,7 +105,7 @@ pub(super) fn decide<'a>(
         Standing::Wanted(wanted) => connection.maintain(&wanted, subject.look),
     };
     let loss = connection.loss(content.as_ref());
-    Decision { actions: connection.actions, content, loss, notes: connection.notes }
+    Decision { actions: connection.actions, content, frozen, loss, notes: connection.notes }
 }
 
 /// The debts of one connection, when nothing is known of what is desired.
@@ -109,7 +118,13 @@ pub(super) fn pay_debts(
     tokens: &[Token],
 ) -> (Vec<Action>, Vec<Note>) {
     let debts = tokens.iter().filter(|token| token.phase == Phase::Revoking);
-    if let Some((until, text)) = service_trouble(actual, scope.retry_now, now, service) {
+    let backoff = || {
+        let backoff = actual.backoffs.get(user)?.get(service)?;
+        let waits = backoff.until > now && !scope.retry_now;
+        waits.then(|| (backoff.until, backoff.message.clone()))
+    };
+    let trouble = service_trouble(actual, scope.retry_now, now, service);
+    if let Some((until, text)) = trouble.or_else(backoff) {
         let owed = debts.count() > 0;
         let note = note(user, service, NoteKind::Waiting(until), text);
         return (Vec::new(), owed.then_some(note).into_iter().collect());
@@ -118,16 +133,16 @@ pub(super) fn pay_debts(
     (debts.map(revoke).collect(), Vec::new())
 }
 
-/// How the connection stands, by everything but its tokens. `has_something`: whether there is
-/// something to take away.
+/// How the connection stands. Of its tokens it matters only whether there are any to take away.
 fn standing<'a>(
     world: &World<'a>,
     subject: &Subject<'a>,
     service: &ServiceId,
     renditions: &BTreeMap<&ServiceId, Digest>,
-    has_something: bool,
+    connection: &Connection<'_>,
 ) -> Standing<'a> {
     use RevokeReason as Why;
+    let has_something = connection.anywhere.is_some() || connection.has_tokens();
     let take_or_block = |why: Why, text: String| {
         if has_something { Standing::Unwanted(why) } else { Standing::Frozen(text) }
     };
@@ -157,7 +172,8 @@ fn standing<'a>(
     }
     if let Some(HomeLook::Absent(reason)) = subject.look {
         let since = world.actual.absent_since.get(subject.id);
-        if since.is_some_and(|since| later(*since, ABSENCE) <= world.now) && has_something {
+        if since.is_some_and(|since| later(*since, ABSENCE) <= world.now) && connection.has_tokens()
+        {
             return Standing::Unwanted(Why::AccountGone);
         }
         return Standing::Frozen(format!("account {}: {reason}", binding.account));
@@ -167,9 +183,9 @@ fn standing<'a>(
 }
 
 impl<'a> Connection<'a> {
-    /// Whether there is a token, or something in a home, that could be taken away.
-    fn has_something(&self) -> bool {
-        self.before.is_some() || self.tokens.iter().any(|token| token.phase != Phase::Revoking)
+    /// Whether there is a token that could be taken away.
+    fn has_tokens(&self) -> bool {
+        self.tokens.iter().any(|token| token.phase != Phase::Revoking)
     }
 
     /// Tokens whose time is over, and debts: whatever else is decided.
@@ -207,7 +223,7 @@ impl<'a> Connection<'a> {
             }
         }
         // What could not be looked at is not removed; the revoke does not wait for it.
-        let Some(HomeLook::Unknown(error)) = look else { return None };
+        let error = not_looked(look)?.to_owned();
         let before = self.before?.clone();
         self.note(NoteKind::Blocked, format!("its files are not removed yet: {error}"));
         Some(Content::Keep(before))
@@ -232,7 +248,7 @@ impl<'a> Connection<'a> {
         for token in self.tokens.iter().filter(|token| token.phase == Phase::Issuing) {
             if !token.speaks_op_ids() {
                 self.unask(token, RevokeReason::Disconnected);
-            } else if let Some(why) = wrong(token, wanted) {
+            } else if let Some(why) = wrong(token, wanted, self.world.now) {
                 self.unask(token, why);
             } else if *token.ask.endpoint != wanted.service.endpoint {
                 self.unask(token, RevokeReason::EndpointChanged);
@@ -250,7 +266,7 @@ impl<'a> Connection<'a> {
             if !token.phase.is_live() || self.is_over(token) {
                 continue;
             }
-            match wrong(token, wanted) {
+            match wrong(token, wanted, self.world.now) {
                 Some(why) => self.revoke(token, why, false),
                 None => kept.push(token),
             }
@@ -281,10 +297,11 @@ impl<'a> Connection<'a> {
         if !current.key_readable {
             return Some(IssueReason::KeyUnreadable);
         }
-        if self.skewed {
+        let now = self.world.now;
+        // Renewals are what finds out, after a while, whether the clocks agree again.
+        if self.skewed && trouble_until(self.world.actual, self.service) > Some(now) {
             return None;
         }
-        let now = self.world.now;
         if let Some(at) = wish.rotate_after.filter(|at| *at <= now && current.ask.at < *at) {
             return Some(IssueReason::RotateAfter(at));
         }
@@ -302,7 +319,7 @@ impl<'a> Connection<'a> {
         let newest = self.tokens.iter().rev().find(|token| token.phase.is_live());
         match newest {
             None => IssueReason::Connected,
-            Some(token) => match wrong(token, wanted) {
+            Some(token) => match wrong(token, wanted, self.world.now) {
                 Some(RevokeReason::Leaked(at)) => IssueReason::Leaked(at),
                 Some(_) => IssueReason::BindingChanged,
                 None => IssueReason::RenewalDue(token.expires_at().unwrap_or(self.world.now)),
@@ -410,12 +427,12 @@ impl<'a> Connection<'a> {
         let live: Vec<&Token> = self.tokens.iter().filter(|token| token.phase.is_live()).collect();
         let going: Vec<&Token> =
             live.iter().copied().filter(|token| self.goes_now(&token.op)).collect();
-        let in_home = self.before.and_then(|piece| piece.op.as_ref());
-        let has_access = !live.is_empty() || in_home.is_some_and(|op| !self.op_has_ended(op));
-        let last_token_goes = !live.is_empty() && going.len() == live.len();
+        let in_home = self.anywhere.and_then(|piece| piece.op.as_ref());
+        let last_token_goes = going.len() == live.len();
         let lines_go = in_home.is_some() && !content.is_some_and(Content::keeps_lines);
-        let by_time = content.is_some() && going.iter().all(|token| self.is_over(token));
-        (has_access && (last_token_goes || lines_go)).then(|| Loss {
+        let by_time = content.is_some() && going.iter().all(|token| self.goes_by_time(token));
+        // Lines of a token that is a debt, or has ended, give no access.
+        (!live.is_empty() && (last_token_goes || lines_go)).then(|| Loss {
             user: self.user.clone(),
             service: self.service.clone(),
             ops: going.iter().map(|token| token.op.clone()).collect(),
@@ -430,6 +447,17 @@ impl<'a> Connection<'a> {
             Action::End(end) => end.op == *op,
             Action::Issue(_) | Action::Install(_) => false,
         })
+    }
+
+    /// Whether it goes because its time, or its grace, is over.
+    fn goes_by_time(&self, token: &Token) -> bool {
+        let grace_over = |action: &Action| match action {
+            Action::Revoke(revoke) => {
+                revoke.op == token.op && revoke.why == RevokeReason::GraceOver
+            }
+            _ => false,
+        };
+        self.is_over(token) || self.actions.iter().any(grace_over)
     }
 
     fn is_over(&self, token: &Token) -> bool {
@@ -488,9 +516,11 @@ fn revoke(token: &Token, why: RevokeReason, after_delivery: bool) -> Revoke {
     }
 }
 
-/// Why a token may not stay, if it may not.
-fn wrong(token: &Token, wanted: &Wanted<'_>) -> Option<RevokeReason> {
-    let leaked = wanted.wish.revoke_issued_before.filter(|before| token.ask.at < *before);
+/// Why a token may not stay, if it may not. A time of a leak that is yet to come waits until it
+/// has: the new key would be older, too, and each pass would replace it.
+fn wrong(token: &Token, wanted: &Wanted<'_>, now: Timestamp) -> Option<RevokeReason> {
+    let leak = wanted.wish.revoke_issued_before.filter(|before| *before <= now);
+    let leaked = leak.filter(|before| token.ask.at < *before);
     if let Some(before) = leaked {
         return Some(RevokeReason::Leaked(before));
     }
@@ -521,6 +551,15 @@ fn times(count: u32) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
+/// Why nothing is known of what is in the home, if nothing is.
+pub(super) fn not_looked(look: Option<&HomeLook>) -> Option<&str> {
+    match look {
+        None => Some("it was not looked at"),
+        Some(HomeLook::Unknown(error)) => Some(error),
+        Some(HomeLook::Seen(_) | HomeLook::Absent(_)) => None,
+    }
+}
+
 fn expired_piece(rendition: Digest) -> Piece {
     Piece { op: None, rendition, status: Status::Expired }
 }
@@ -531,6 +570,10 @@ fn expired(rendition: Digest) -> Content {
 
 fn is_skewed(actual: &Actual, service: &ServiceId) -> bool {
     actual.troubles.get(service).is_some_and(|trouble| trouble.kind == TroubleKind::ClockSkew)
+}
+
+fn trouble_until(actual: &Actual, service: &ServiceId) -> Option<Timestamp> {
+    actual.troubles.get(service).map(|trouble| trouble.until)
 }
 
 /// Until when a connection may not be asked for again, and why.

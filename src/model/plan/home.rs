@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::action::{Content, Install, InstallReason, Slot};
 use super::super::actual::{HomeFacts, HomeLook, Installed, Piece};
 use super::super::name::{AccountName, ServiceId, UserId};
+use super::connection::not_looked;
 use super::{Note, NoteKind, Subject, World};
 
 /// A generation that is seen so far ahead of the recorded one is somebody's joke.
@@ -19,6 +20,8 @@ pub(super) struct Homes<'a> {
     contents: BTreeMap<&'a ServiceId, Option<Content>>,
     /// Services that stay as they are in every home.
     kept: BTreeSet<&'a ServiceId>,
+    /// Services that stay as they are in former homes.
+    frozen: BTreeSet<&'a ServiceId>,
 }
 
 impl<'a> Homes<'a> {
@@ -29,6 +32,7 @@ impl<'a> Homes<'a> {
             records: world.actual.installed.get(subject.id),
             contents: BTreeMap::new(),
             kept: BTreeSet::new(),
+            frozen: BTreeSet::new(),
         }
     }
 
@@ -36,12 +40,19 @@ impl<'a> Homes<'a> {
         self.records.and_then(|records| records.get(account))
     }
 
-    /// What was last put for this service: into the present home, else into a former one.
-    pub(super) fn before(&self, service: &ServiceId) -> Option<&'a Piece> {
-        let present = self.present.as_ref().and_then(|account| self.record(account));
-        let in_present = present.and_then(|record| record.pieces.get(service));
-        let former = || self.records?.values().find_map(|record| record.pieces.get(service));
-        in_present.or_else(former)
+    /// What was last put for this service: into the present home, and into a former one.
+    pub(super) fn before(&self, service: &ServiceId) -> (Option<&'a Piece>, Option<&'a Piece>) {
+        let records = self.records.into_iter().flat_map(BTreeMap::iter);
+        let (mut present, mut former) = (None, None);
+        for (account, record) in records {
+            let piece = record.pieces.get(service);
+            if Some(account) == self.present.as_ref() {
+                present = piece;
+            } else {
+                former = former.or(piece);
+            }
+        }
+        (present, former)
     }
 
     /// The service's part stays exactly as it is.
@@ -49,9 +60,12 @@ impl<'a> Homes<'a> {
         self.kept.insert(service);
     }
 
-    /// What the present home gets of this service.
-    pub(super) fn set(&mut self, service: &'a ServiceId, content: Option<Content>) {
+    /// What the present home gets of this service, and whether former homes keep theirs.
+    pub(super) fn set(&mut self, service: &'a ServiceId, content: Option<Content>, frozen: bool) {
         self.contents.insert(service, content);
+        if frozen {
+            self.frozen.insert(service);
+        }
     }
 
     /// The installs, former homes first: keys leave there before they come here.
@@ -82,11 +96,18 @@ impl<'a> Homes<'a> {
         look: Option<&HomeLook>,
         notes: &mut Vec<Note>,
     ) -> Option<Install> {
+        if let Some(error) = not_looked(look) {
+            // Whatever is put there takes something away.
+            let text = format!("the files in the home of {account} are not removed yet: {error}");
+            notes.push(self.note(NoteKind::Blocked, text));
+            return None;
+        }
+        let stays = |service| self.kept.contains(service) || self.frozen.contains(service);
         let slots: BTreeMap<ServiceId, Slot> = record
             .pieces
             .iter()
             .map(|(service, piece)| {
-                let after = self.kept.contains(service).then(|| Content::Keep(piece.clone()));
+                let after = stays(service).then(|| Content::Keep(piece.clone()));
                 (service.clone(), Slot { before: Some(piece.clone()), after })
             })
             .collect();

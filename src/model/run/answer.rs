@@ -166,7 +166,7 @@ impl Run {
             }
         };
         let same = lane.trouble.as_ref().filter(|trouble| trouble.kind == kind);
-        if kind == TroubleKind::ClockSkew && same.is_some() {
+        if kind == TroubleKind::ClockSkew && same.is_some_and(|trouble| trouble.until > now) {
             return;
         }
         let tries = same.map_or(0, |trouble| trouble.tries);

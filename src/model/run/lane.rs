@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::actual::{Trouble, TroubleKind};
+use super::super::actual::Trouble;
 use super::super::registry::Limits;
 use super::super::token::later;
 
@@ -39,14 +39,13 @@ pub(super) enum Turn {
 
 impl Lane {
     pub(super) fn new(limits: Limits, trouble: Option<&Trouble>) -> Self {
-        let probing = trouble.is_some_and(|trouble| trouble.kind != TroubleKind::ClockSkew);
         Self {
             limits,
             queue: VecDeque::new(),
             under_way: 0,
             begun: VecDeque::new(),
             silent: 0,
-            probing,
+            probing: trouble.is_some(),
             closed: None,
             trouble: trouble.cloned(),
         }
