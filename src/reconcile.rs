@@ -23,7 +23,7 @@ use crate::observe::{self, Intent, IntentError, Places, Wanted};
 use crate::store::{self, FailedRecord, HeldRecord, LastPass, PassLock, Store, StoreError};
 
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
-const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
+pub const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
 
 /// So many failures are remembered of a pass.
 const MAX_FAILED: usize = 100;

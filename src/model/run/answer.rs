@@ -55,7 +55,9 @@ impl Run {
                 let end = match failure.kind {
                     _ if resumable => None,
                     FailureKind::Unknown => Some(Move::Lose),
-                    FailureKind::Rejected | FailureKind::SecretRefused => Some(Move::FindGone),
+                    FailureKind::Unreached | FailureKind::Rejected | FailureKind::SecretRefused => {
+                        Some(Move::FindGone)
+                    }
                 };
                 let changes = end.into_iter().map(moved).collect();
                 let found = Found::Failed(failure.message.clone());
@@ -147,7 +149,8 @@ impl Run {
     ) {
         let Some(lane) = self.lanes.get_mut(service) else { return };
         let kind = failure.map(|failure| failure.kind);
-        let silent = lane.ended(kind != Some(FailureKind::Unknown));
+        let no_answer = matches!(kind, Some(FailureKind::Unreached | FailureKind::Unknown));
+        let silent = lane.ended(!no_answer);
         let message = failure.map(|failure| failure.message.clone()).unwrap_or_default();
         let skew = date.map(|date| date.duration_since(now)).filter(|skew| skew.abs() > MAX_SKEW);
         let (kind, message) = match (kind, skew) {
@@ -157,7 +160,7 @@ impl Run {
             (_, _) if silent => (TroubleKind::Down, format!("it does not answer: {message}")),
             (_, Some(skew)) => (TroubleKind::ClockSkew, skew_text(skew)),
             // A single failure says nothing of the service as a whole, nor that it is well.
-            (Some(FailureKind::Unknown), None) => return,
+            (_, None) if no_answer => return,
             (_, None) => {
                 if lane.trouble.take().is_some() {
                     changes.push(Change::Trouble { service: service.clone(), trouble: None });
@@ -166,6 +169,9 @@ impl Run {
             }
         };
         let same = lane.trouble.as_ref().filter(|trouble| trouble.kind == kind);
+        if lane.closed().is_some() {
+            return; // one of several that were under way: the trouble is noted
+        }
         if kind == TroubleKind::ClockSkew && same.is_some_and(|trouble| trouble.until > now) {
             return;
         }
