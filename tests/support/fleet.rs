@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use service_connector::model::actual::{HomeFacts, HomeLook};
 use service_connector::model::desired::{DesiredUser, Wish};
 use service_connector::model::name::{ServiceId, UserId};
 use service_connector::model::plan::Scope;
@@ -92,8 +93,15 @@ pub fn want_all(given: &mut Given, users: usize, services: usize) {
         let connections = (0..services).map(|number| (service(number), Wish::default())).collect();
         let entry = DesiredUser { connections, ..DesiredUser::default() };
         given.desired.users.insert(user(number), entry);
+        let account = user(number).as_str().parse().expect("an account");
+        given.actual.homes.entry(account).or_insert_with(empty_home);
     }
     given.scope = Scope::default();
+}
+
+/// A home without any file of ours.
+pub fn empty_home() -> HomeLook {
+    HomeLook::Seen(HomeFacts { uid: 1001, rules_mode_ok: true, ..HomeFacts::default() })
 }
 
 /// Takes a connection out of the desired state.

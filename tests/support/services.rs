@@ -52,8 +52,8 @@ impl Default for Behaviour {
 #[derive(Default)]
 pub struct Services {
     pub behaviours: BTreeMap<ServiceId, Behaviour>,
-    /// What can be used right now.
-    pub alive: BTreeSet<OpId>,
+    /// What was issued and not revoked, and when it ends.
+    pub alive: BTreeMap<OpId, Timestamp>,
     /// What was revoked, or must never come to be.
     tombs: BTreeSet<OpId>,
 }
@@ -78,11 +78,14 @@ impl Services {
         let what = match mood {
             Mood::Well if self.tombs.contains(op) => IssueAnswer::Gone,
             Mood::Well | Mood::BadKey | Mood::LosesAnswers => {
-                self.alive.insert(op.clone());
                 let end = later(now, life.unwrap_or_else(|| days(ask.ttl_days)));
+                let end = *self.alive.entry(op.clone()).or_insert(end);
                 grant(op, end, mood)
             }
-            Mood::SaysGone => IssueAnswer::Gone,
+            Mood::SaysGone => {
+                self.bury(op);
+                IssueAnswer::Gone
+            }
             Mood::Conflicts => IssueAnswer::Conflict("409: it cannot be repeated".to_owned()),
             Mood::Silent | Mood::RefusesSecret | Mood::Rejects => {
                 IssueAnswer::Failed(failure(mood))
@@ -103,8 +106,7 @@ impl Services {
                 RevokeAnswer::Failed(failure(mood))
             }
             _ => {
-                self.alive.remove(op);
-                self.tombs.insert(op.clone());
+                self.bury(op);
                 if mood == Mood::LosesAnswers {
                     RevokeAnswer::Failed(failure(Mood::Silent))
                 } else {
@@ -113,6 +115,13 @@ impl Services {
             }
         };
         Answer { date: Some(later(now, ahead)), what }
+    }
+}
+
+impl Services {
+    fn bury(&mut self, op: &OpId) {
+        self.alive.remove(op);
+        self.tombs.insert(op.clone());
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Applied {
     pub log: Vec<(Timestamp, Happened)>,
     pub held: Held,
     pub end: Timestamp,
+    /// Whether it crashed.
+    pub crashed: bool,
 }
 
 /// Plans, asks the guard, and carries out; `given.now` moves to the end of the pass.
@@ -48,6 +50,16 @@ pub fn pass(given: &mut Given, services: &mut Services) -> Applied {
 
 /// Carries a plan out; `given.now` moves to the end of the pass.
 pub fn apply(given: &mut Given, services: &mut Services, approved: ApprovedPlan) -> Applied {
+    apply_until(given, services, approved, usize::MAX)
+}
+
+/// Carries a plan out, and crashes before the effect of this number.
+pub fn apply_until(
+    given: &mut Given,
+    services: &mut Services,
+    approved: ApprovedPlan,
+    crash: usize,
+) -> Applied {
     let mut state = 0x9e37_79b9_7f4a_7c15_u128 ^ u128::from(given.now.as_second().unsigned_abs());
     let dice = move || {
         state = state.wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645).wrapping_add(1);
@@ -72,13 +84,15 @@ pub fn apply(given: &mut Given, services: &mut Services, approved: ApprovedPlan)
         next: 0,
         leaving: BTreeSet::new(),
         log: Vec::new(),
+        effects_left: crash,
     };
     driver.schedule(given.now, Event::Start);
     driver.drive();
     let outcomes = driver.run.take_outcomes();
+    let crashed = !driver.run.is_done();
     let (log, end) = (driver.log, driver.now);
     given.now = end;
-    Applied { outcomes, log, held: Held::default(), end }
+    Applied { outcomes, log, held: Held::default(), end, crashed }
 }
 
 struct Driver<'a> {
@@ -91,6 +105,7 @@ struct Driver<'a> {
     next: usize,
     leaving: BTreeSet<(UserId, AccountName)>,
     log: Vec<(Timestamp, Happened)>,
+    effects_left: usize,
 }
 
 struct Later {
@@ -121,6 +136,8 @@ impl Driver<'_> {
                 self.log.push((at, Happened::Answered(service, op)));
             }
             for effect in self.run.next(at, later.event) {
+                let Some(left) = self.effects_left.checked_sub(1) else { return };
+                self.effects_left = left;
                 self.effect(effect);
             }
             if self.run.is_done() {
