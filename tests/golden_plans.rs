@@ -147,8 +147,8 @@ fn colour_changes_nothing_but_colour() {
         let (plan, held) = planned(&given);
         let view = view(&given, &plan, &held);
         let coloured = text(&view, &Palette::COLOURED);
-        let plain = anstream::adapter::strip_str(&coloured).to_string();
-        assert_eq!(plain, text(&view, &Palette::PLAIN), "{}", case.display());
+        let stripped = anstream::adapter::strip_str(&coloured).to_string();
+        assert_eq!(stripped, text(&view, &Palette::PLAIN), "{}", case.display());
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use service_connector::model::action::Action;
-use service_connector::model::desired::Desired;
+use service_connector::model::desired::{Desired, Wish};
 use service_connector::model::digest::Digest;
 use service_connector::model::guard::{ApprovedPlan, Held, Limits, approve};
 use service_connector::model::name::{ServiceId, UserId};
@@ -79,7 +79,7 @@ fn five_connections_of_two_users_pass() {
         .get_mut(&user(0))
         .unwrap()
         .connections
-        .extend((4..8).map(|number| (service(number), Default::default())));
+        .extend((4..8).map(|number| (service(number), Wish::default())));
     unwant(&mut given, 1, 7);
     assert!(judged(&given).1.is_empty());
     unwant(&mut given, 1, 6);
@@ -184,13 +184,7 @@ fn an_approval_removes_exactly_that_set_and_no_other() {
     assert_eq!(held.losses.len(), 17, "another set is held again");
     assert!(approved.plan().is_empty());
     assert_ne!(held.digest(), digest);
-    given
-        .desired
-        .users
-        .get_mut(&user(2))
-        .unwrap()
-        .connections
-        .insert(service(0), Default::default());
+    given.desired.users.get_mut(&user(2)).unwrap().connections.insert(service(0), Wish::default());
     let (approved, held) = judged(&given);
     assert!(held.is_empty());
     assert_eq!(approved.plan().losses.len(), 16);

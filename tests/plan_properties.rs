@@ -8,135 +8,23 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use service_connector::model::action::{Action, Content, IssueReason, RevokeReason};
-use service_connector::model::actual::{FileFacts, HomeLook};
+use service_connector::model::actual::{Backoff, FileFacts, HomeLook};
 use service_connector::model::digest::Digest;
 use service_connector::model::guard::{Held, approve};
 use service_connector::model::name::OpId;
-use service_connector::model::plan::View;
 use service_connector::model::plan::text::{Palette, text};
+use service_connector::model::plan::{View, debts};
 use service_connector::model::registry::Contract;
 use service_connector::model::token::{Phase, days, later};
 
-use support::fleet::{
-    self, change_service, empty_home, newcomers, service, settled, settled_at, unwant, user,
-};
+use support::fleet::{self, change_service, service, settled, settled_at, unwant, user};
 use support::given::{Given, op};
-use support::services::{Behaviour, Services};
+use support::services::Services;
 use support::simulated;
+use support::variant::{BindingKind, Variant, WishKind, now};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
-
-/// One connection, with all that makes a difference to it.
-#[derive(Debug, Clone)]
-struct Variant {
-    ttl_days: u16,
-    renew_before_days: u16,
-    grace_days: u16,
-    contract: Contract,
-    life: Option<SignedDuration>,
-    /// How old its token is; none: there is none.
-    age_days: Option<u16>,
-    wish: WishKind,
-    binding: BindingKind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WishKind {
-    Plain,
-    RotateAfter(i64),
-    Leaked(i64),
-    Paused,
-    Shorter,
-    Unwanted,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BindingKind {
-    Same,
-    OtherEmail,
-    OtherAccount,
-    OtherUid,
-}
-
-impl Variant {
-    fn plain(ttl_days: u16) -> Self {
-        Self {
-            ttl_days,
-            renew_before_days: 15,
-            grace_days: 7,
-            contract: Contract::V2,
-            life: None,
-            age_days: None,
-            wish: WishKind::Plain,
-            binding: BindingKind::Same,
-        }
-    }
-
-    fn given(&self) -> (Given, Services) {
-        let asked = self.age_days.map(|age| format!("{}", later(now(), -days(age))));
-        let mut given = match &asked {
-            Some(asked) => settled_at(1, 1, asked),
-            None => newcomers(1, 1),
-        };
-        change_service(&mut given, &service(0), |entry| {
-            entry.ttl_days = self.ttl_days;
-            entry.renew_before_days = self.renew_before_days;
-            entry.grace_days = self.grace_days;
-            entry.endpoint.contract = self.contract;
-        });
-        self.change_token(&mut given);
-        self.change_wish(&mut given);
-        let mut services = Services::default();
-        let behaviour = Behaviour { life: self.life, ..Behaviour::default() };
-        services.set("s00", behaviour);
-        (given, services)
-    }
-
-    fn change_token(&self, given: &mut Given) {
-        let Some(tokens) = given.actual.tokens.get_mut(&user(0)) else { return };
-        let token = &mut tokens.get_mut(&service(0)).expect("a token")[0];
-        token.ask.ttl_days = self.ttl_days;
-        let mut endpoint = (*token.ask.endpoint).clone();
-        endpoint.contract = self.contract;
-        token.ask.endpoint = endpoint.into();
-        let life = self.life.unwrap_or_else(|| days(self.ttl_days));
-        token.grant.as_mut().expect("a grant").expires_at = later(token.ask.at, life);
-        match self.binding {
-            BindingKind::Same => {}
-            BindingKind::OtherEmail => token.binding.email = "x@your-domain.com".parse().unwrap(),
-            BindingKind::OtherUid => token.binding.uid = Some(4),
-            BindingKind::OtherAccount => {
-                token.binding.account = "former".parse().unwrap();
-                let records = given.actual.installed.get_mut(&user(0)).unwrap();
-                let (account, record) = records.pop_first().unwrap();
-                records.insert("former".parse().unwrap(), record);
-                let seen = given.actual.homes.insert(account, empty_home());
-                given.actual.homes.insert("former".parse().unwrap(), seen.unwrap());
-            }
-        }
-    }
-
-    fn change_wish(&self, given: &mut Given) {
-        if self.wish == WishKind::Unwanted {
-            return unwant(given, 0, 0);
-        }
-        let entry = given.desired.users.get_mut(&user(0)).unwrap();
-        let wish = entry.connections.get_mut(&service(0)).unwrap();
-        let hours = |hours: i64| Some(later(now(), SignedDuration::from_hours(hours)));
-        match self.wish {
-            WishKind::Plain | WishKind::Unwanted => {}
-            WishKind::RotateAfter(at) => wish.rotate_after = hours(at),
-            WishKind::Leaked(at) => wish.revoke_issued_before = hours(at),
-            WishKind::Paused => wish.paused = true,
-            WishKind::Shorter => wish.ttl_days = Some((self.ttl_days / 2).max(1)),
-        }
-    }
-}
-
-fn now() -> Timestamp {
-    "2026-11-22T12:00:00Z".parse().unwrap()
-}
 
 /// One pass, after which there is nothing to do, at once and a minute later.
 fn converges(given: &mut Given, services: &mut Services) -> Result<(), String> {
@@ -190,7 +78,7 @@ fn every_ttl_converges_with_every_life_and_renewal() {
         for (life, renew_before_days) in
             lives.into_iter().flat_map(|life| [1, 15, 364].map(|renew| (life, renew)))
         {
-            let variant = Variant { life, renew_before_days, ..Variant::plain(ttl_days) };
+            let variant = Variant { renew_before_days, life, ..Variant::plain(ttl_days) };
             let (mut given, mut services) = variant.given();
             converges(&mut given, &mut services)
                 .unwrap_or_else(|error| panic!("{variant:?}: {error}"));
@@ -215,7 +103,7 @@ fn every_age_of_a_token_converges_with_every_wish() {
     for (wish, grace_days) in wishes.into_iter().flat_map(|wish| [(wish, 0), (wish, 7)]) {
         for age_days in [0, 1, 29, 74, 76, 89, 90, 91] {
             let age_days = Some(age_days);
-            let variant = Variant { wish, grace_days, age_days, ..Variant::plain(90) };
+            let variant = Variant { grace_days, age_days, wish, ..Variant::plain(90) };
             let (mut given, mut services) = variant.given();
             converges(&mut given, &mut services)
                 .unwrap_or_else(|error| panic!("{variant:?}: {error}"));
@@ -515,4 +403,40 @@ fn a_fleet_does_not_renew_at_once() {
     let end = given.actual.tokens[&user(0)][&service(0)][0].expires_at().unwrap();
     assert!(due.iter().all(|at| end.duration_since(*at) >= days(15)));
     assert_eq!(fleet::digits(1, 2), "00102");
+}
+
+#[test]
+fn while_the_desired_state_cannot_be_read_only_debts_are_paid() {
+    let mut given = settled_at(3, 2, "2026-08-01T00:00:00Z");
+    let tokens = given.actual.tokens.get_mut(&user(0)).unwrap();
+    tokens.get_mut(&service(1)).unwrap()[0].phase = Phase::Revoking;
+    let plan = debts(&given.actual, &given.scope, given.now);
+    let [Action::Revoke(revoke)] = plan.actions.as_slice() else { panic!("{:?}", plan.actions) };
+    assert_eq!((&revoke.user, &revoke.service), (&user(0), &service(1)));
+    assert_eq!(revoke.why, RevokeReason::Owed);
+    let backoff = Backoff {
+        until: later(given.now, HOUR),
+        tries: 1,
+        wish: Digest::of("whatever was desired"),
+        message: "no answer".to_owned(),
+    };
+    given.actual.backoffs.entry(user(0)).or_default().insert(service(1), backoff);
+    let plan = debts(&given.actual, &given.scope, given.now);
+    assert!(plan.is_empty(), "a debt waits for its backoff, too");
+    assert_eq!(plan.notes.len(), 1);
+}
+
+#[test]
+fn a_scope_leaves_what_is_outside_as_it_is() {
+    let mut given = settled(2, 2);
+    given.desired.users.clear();
+    given.scope.user = Some(user(1));
+    given.scope.service = Some(service(0));
+    let plan = given.plan();
+    assert_eq!(plan.losses.len(), 1);
+    simulated::pass(&mut given, &mut Services::default());
+    assert_eq!(given.actual.tokens[&user(0)].len(), 2);
+    assert_eq!(given.actual.tokens[&user(1)].len(), 1);
+    let record = &given.actual.installed[&user(1)][user(1).as_str()];
+    assert!(!record.pieces.contains_key(&service(0)) && record.pieces.contains_key(&service(1)));
 }

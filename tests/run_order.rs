@@ -33,7 +33,7 @@ fn calls_of(applied: &Applied, id: &ServiceId) -> Vec<(Timestamp, OpId)> {
 }
 
 fn behave(services: &mut Services, number: usize, mood: Mood, latency: SignedDuration) {
-    let behaviour = Behaviour { mood, latency, ..Behaviour::default() };
+    let behaviour = Behaviour { latency, mood, ..Behaviour::default() };
     services.set(service(number).as_str(), behaviour);
 }
 

@@ -376,7 +376,7 @@ fn endpoint(registry: &Registry, service: &ServiceId, moved: bool) -> Endpoint {
         timeout_seconds: 10,
     });
     if moved {
-        endpoint.exchange_url = "https://moved.example.com/exchange".to_owned();
+        "https://moved.example.com/exchange".clone_into(&mut endpoint.exchange_url);
     }
     endpoint
 }

@@ -6,3 +6,4 @@ pub mod fleet;
 pub mod given;
 pub mod services;
 pub mod simulated;
+pub mod variant;

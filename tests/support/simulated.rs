@@ -259,7 +259,9 @@ impl Driver<'_> {
         token.since = now;
         if token.phase.is_end() {
             for services in self.actual.tokens.values_mut() {
-                services.values_mut().for_each(|tokens| tokens.retain(|token| token.op != *op));
+                for tokens in services.values_mut() {
+                    tokens.retain(|token| token.op != *op);
+                }
                 services.retain(|_, tokens| !tokens.is_empty());
             }
             self.actual.tokens.retain(|_, services| !services.is_empty());
