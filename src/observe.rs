@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 
 use crate::desired_file::{DesiredFile, LoadError, Loaded};
+use crate::exchange::Exchange;
 use crate::installer::Installer;
 use crate::model::actual::{Actual, HomeLook};
 use crate::model::desired::{Desired, People};
 use crate::model::digest::Digest;
-use crate::model::name::{AccountName, UserId};
-use crate::model::registry::{Registry, Rendition};
+use crate::model::name::{AccountName, ServiceId, UserId};
+use crate::model::registry::{Endpoint, Registry, Rendition};
 use crate::model::yaml::{self, YamlError};
 use crate::registry_dir::{self, DirError, Problem};
 
@@ -171,6 +174,21 @@ pub fn accounts_of<'a>(
         .chain(actual.installed.keys())
         .filter_map(|user| Some((user, wanted.people.person(user).ok()?.account)))
         .collect()
+}
+
+/// What time it is at these services, as far as they answer. Their health check is asked, which
+/// takes no secret.
+pub async fn clocks(
+    exchange: &Arc<Exchange>,
+    services: BTreeMap<ServiceId, Arc<Endpoint>>,
+) -> BTreeMap<ServiceId, Timestamp> {
+    let mut calls = JoinSet::new();
+    for (service, endpoint) in services {
+        let exchange = Arc::clone(exchange);
+        calls.spawn(async move { (service, exchange.health(&endpoint).await.date) });
+    }
+    let answers = calls.join_all().await.into_iter();
+    answers.filter_map(|(service, date)| Some((service, date?))).collect()
 }
 
 /// The registry's renditions, by digest.

@@ -1,6 +1,6 @@
 //! One pass: load, observe, plan, approve, execute, record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,19 +11,20 @@ use crate::desired_file::DesiredFile;
 use crate::exchange::{Exchange, Secrets};
 use crate::execute::{Edges, Executed, execute};
 use crate::installer::Installer;
-use crate::model::actual::{Actual, HomeLook};
+use crate::model::actual::{Actual, HomeLook, Trouble, TroubleKind};
 use crate::model::digest::{Digest, DigestPrefix};
 use crate::model::guard::{self, ApprovedPlan, Held, Limits};
 use crate::model::name::{EnvName, ServiceId};
-use crate::model::outcome::{Found, Outcome};
-use crate::model::plan::{self, NoteKind, Plan, Scope, World};
-use crate::model::registry::Registry;
+use crate::model::outcome::{Change, Found, Outcome};
+use crate::model::plan::{self, LossKind, NoteKind, Plan, Scope, World};
+use crate::model::registry::{Endpoint, Registry};
+use crate::model::run::answer::clock_skew;
 use crate::model::run::{Run, Setting};
 use crate::observe::{self, Intent, IntentError, Places, Wanted};
 use crate::store::{self, FailedRecord, HeldRecord, LastPass, PassLock, Store, StoreError};
 
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
-const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
+pub const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
 
 /// So many failures are remembered of a pass.
 const MAX_FAILED: usize = 100;
@@ -191,8 +192,11 @@ impl Pass {
         let began = (self.clock)();
         self.refuse_lost_state(began)?;
         let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;
-        let actual = store.load(began)?;
-        let planned = self.planned(actual, None, Some(&mut store)).await;
+        let mut planned = self.planned(store.load(began)?, None, Some(&mut store)).await;
+        let exchange = Arc::new(self.exchange(&planned));
+        if self.clocks_disagree(&mut store, &planned, &exchange).await? {
+            planned = self.planned(store.load(began)?, None, Some(&mut store)).await;
+        }
         if expect.is_some_and(|expected| !expected.names(&planned.digest)) {
             return Err(PassError::AnotherPlan { now: planned.digest });
         }
@@ -200,7 +204,7 @@ impl Pass {
             let file = DesiredFile::new(&self.places.desired);
             file.adopt(&wanted.loaded, "reconcile", began).map_err(PassError::Adopt)?;
         }
-        let (store, passed) = self.carry_out(store, planned, stop, on_outcome).await;
+        let (store, passed) = self.carry_out(store, planned, exchange, stop, on_outcome).await;
         let took = (self.clock)().duration_since(began);
         store.record_pass(&last_pass(&passed, began, took))?;
         Ok(passed)
@@ -264,6 +268,7 @@ impl Pass {
         &self,
         store: Store,
         planned: Planned,
+        exchange: Arc<Exchange>,
         stop: impl Future<Output = ()>,
         on_outcome: impl FnMut(&Outcome),
     ) -> (Store, Passed) {
@@ -279,9 +284,13 @@ impl Pass {
         let is_empty = approved.plan().is_empty();
         let mut run =
             Run::new(approved, &setting, store.instance().clone(), Box::new(store::random));
-        let exchange = self.exchange(&mut run, &actual, &intent.registry);
+        for (service, name) in secrets_needed(&actual, &intent.registry) {
+            if exchange.secret_missing(name) {
+                run.close(service, &format!("the shared secret {name} is not set"));
+            }
+        }
         let edges = Edges {
-            exchange: Arc::new(exchange),
+            exchange,
             installer: Arc::clone(&self.installer),
             renditions: observe::renditions(&intent.registry),
             clock: self.clock,
@@ -297,22 +306,50 @@ impl Pass {
         (store, Passed { planned, executed, exit })
     }
 
-    /// The services with their shared secrets. One whose secret is not there is not called at all.
-    fn exchange(&self, run: &mut Run, actual: &Actual, registry: &Registry) -> Exchange {
-        let asked = registry.services().map(|service| (&service.id, &service.endpoint.secret));
-        let owed = actual.tokens.values().flatten().flat_map(|(service, tokens)| {
-            tokens.iter().map(move |token| (service, &token.ask.endpoint.secret))
-        });
-        let needed: BTreeSet<(&ServiceId, &EnvName)> = asked.chain(owed).collect();
+    /// The services, with their shared secrets.
+    fn exchange(&self, planned: &Planned) -> Exchange {
+        let needed = secrets_needed(&planned.actual, &planned.intent.registry);
         let names = needed.iter().map(|(_, name)| *name);
-        let secrets = Secrets::from_dir_or_env(self.secrets_dir.as_deref(), names);
-        let exchange = Exchange::new(secrets);
-        for (service, name) in needed {
-            if exchange.secret_missing(name) {
-                run.close(service, &format!("the shared secret {name} is not set"));
+        Exchange::new(Secrets::from_dir_or_env(self.secrets_dir.as_deref(), names))
+    }
+
+    /// Asks the services of which something is to be done by time alone what time it is there, and
+    /// records where theirs and ours disagree. Says whether anything was recorded.
+    async fn clocks_disagree(
+        &self,
+        store: &mut Store,
+        planned: &Planned,
+        exchange: &Arc<Exchange>,
+    ) -> Result<bool, StoreError> {
+        let troubles = &planned.actual.troubles;
+        let skewed = |service: &ServiceId| {
+            troubles.get(service).is_some_and(|trouble| trouble.kind == TroubleKind::ClockSkew)
+        };
+        let held = planned.held.losses.iter().filter(|loss| loss.kind == LossKind::Expiry);
+        let by_time = planned.approved.plan().time_driven_services().into_iter();
+        let doubtful = by_time.chain(held.map(|loss| &loss.service));
+        let doubtful = doubtful.chain(troubles.keys().filter(|service| skewed(service)));
+        let endpoints: BTreeMap<ServiceId, Arc<Endpoint>> = doubtful
+            .filter_map(|service| Some((service.clone(), endpoint(planned, service)?)))
+            .collect();
+        let mut changes = Vec::new();
+        for (service, date) in observe::clocks(exchange, endpoints).await {
+            let now = (self.clock)();
+            let trouble = clock_skew(date, now).map(|message| Trouble {
+                kind: TroubleKind::ClockSkew,
+                until: now,
+                tries: 1,
+                message,
+            });
+            if trouble.is_some() != skewed(&service) {
+                changes.push(vec![Change::Trouble { service, trouble }]);
             }
         }
-        exchange
+        let found_any = !changes.is_empty();
+        if found_any {
+            store.record(changes, (self.clock)())?.into_iter().collect::<Result<Vec<_>, _>>()?;
+        }
+        Ok(found_any)
     }
 
     /// A database that is missing where there was one is an error, never a new one.
@@ -335,6 +372,26 @@ impl Pass {
         }
         Ok(())
     }
+}
+
+/// Where a service is reached: as the registry says, else where its tokens were issued.
+fn endpoint(planned: &Planned, service: &ServiceId) -> Option<Arc<Endpoint>> {
+    let known = planned.intent.registry.service(service);
+    let known = known.map(|known| Arc::new(known.endpoint.clone()));
+    let mut tokens = planned.actual.tokens.values().filter_map(|of_user| of_user.get(service));
+    known.or_else(|| Some(Arc::clone(&tokens.find_map(|tokens| tokens.last())?.ask.endpoint)))
+}
+
+/// The shared secrets that a pass may need.
+fn secrets_needed<'a>(
+    actual: &'a Actual,
+    registry: &'a Registry,
+) -> BTreeSet<(&'a ServiceId, &'a EnvName)> {
+    let asked = registry.services().map(|service| (&service.id, &service.endpoint.secret));
+    let owed = actual.tokens.values().flatten().flat_map(|(service, tokens)| {
+        tokens.iter().map(move |token| (service, &token.ask.endpoint.secret))
+    });
+    asked.chain(owed).collect()
 }
 
 fn exit(

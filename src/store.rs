@@ -10,9 +10,9 @@ mod record;
 mod schema;
 mod seal;
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
@@ -111,6 +111,7 @@ impl PassLock {
     pub fn take(state_dir: &Path, on_wait: impl FnOnce()) -> Result<Self, StoreError> {
         let path = state_dir.join(".pass.lock");
         let failed = |source| StoreError::File { path: path.clone(), source };
+        DirBuilder::new().recursive(true).mode(0o750).create(state_dir).map_err(failed)?;
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)

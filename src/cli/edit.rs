@@ -1,15 +1,18 @@
 //! `connect`, `disconnect`, `rotate`: edits of the desired state.
 
+use std::thread;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::desired_file::DesiredFile;
+use crate::desired_file::{DesiredFile, EditError, Edited, LoadError};
 use crate::model::change::Change;
 use crate::model::digest::Digest;
 use crate::model::name::{ServiceId, UserId};
 use crate::model::plan::Scope;
 use crate::model::registry::Entry;
 use crate::observe::IntentError;
+use crate::reconcile::SETTLING_PATIENCE;
 
 use super::plan::FormArgs;
 use super::report::say;
@@ -55,6 +58,30 @@ struct ConnectionArgs {
     /// For programs: JSON
     #[arg(long)]
     json: bool,
+}
+
+impl ConnectionArgs {
+    fn new(user: &UserId, service: &ServiceId) -> Self {
+        Self { user: user.clone(), service: service.clone(), json: false }
+    }
+}
+
+impl ConnectArgs {
+    pub fn new(user: &UserId, service: &ServiceId) -> Self {
+        Self { connection: ConnectionArgs::new(user, service), ttl_days: None }
+    }
+}
+
+impl DisconnectArgs {
+    pub fn new(user: &UserId, service: &ServiceId) -> Self {
+        Self { connection: ConnectionArgs::new(user, service) }
+    }
+}
+
+impl RotateArgs {
+    pub fn new(user: &UserId, service: &ServiceId) -> Self {
+        Self { connection: ConnectionArgs::new(user, service), leaked: false }
+    }
 }
 
 /// What an edit came to, for programs.
@@ -110,6 +137,21 @@ fn refuse_unknown(settings: &Settings, service: &ServiceId) -> Result<(), Failur
     }
 }
 
+/// Makes the edit. A file that was saved by hand a moment ago is waited for.
+fn edit_when_still(settings: &Settings, change: &Change) -> Result<Edited, EditError> {
+    let file = DesiredFile::new(&settings.places.desired);
+    let mut patience = SETTLING_PATIENCE;
+    loop {
+        match file.edit(change, &who(), None, Timestamp::now()) {
+            Err(EditError::Load(LoadError::Settling { ready_in, .. })) if ready_in <= patience => {
+                thread::sleep(ready_in);
+                patience -= ready_in;
+            }
+            edited => return edited,
+        }
+    }
+}
+
 fn edit(
     settings: &Settings,
     connection: &ConnectionArgs,
@@ -117,8 +159,7 @@ fn edit(
     verb: &str,
 ) -> Result<u8, Failure> {
     let ConnectionArgs { user, service, json } = connection;
-    let file = DesiredFile::new(&settings.places.desired);
-    let edited = file.edit(change, &who(), None, Timestamp::now())?;
+    let edited = edit_when_still(settings, change)?;
     if *json {
         let (changed, revision) = (edited.changed, edited.revision);
         let body = EditJson { version: 1, user, service, changed, revision };
@@ -135,6 +176,6 @@ fn edit(
         Scope { user: Some(user.clone()), service: Some(service.clone()), retry_now: false };
     let planned = block_on(settings.pass(scope).plan(None))??;
     say("What the next pass (`service-connector reconcile`) will do:\n");
-    plan::show(&planned, &FormArgs { json: false, out: None })?;
+    plan::show(&planned, &FormArgs::default())?;
     Ok(0)
 }

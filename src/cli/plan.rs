@@ -13,7 +13,7 @@ use super::settings::Settings;
 use super::{Failure, block_on};
 
 /// Show what a pass would do, and do nothing: no call, no write, no secret needed.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Args {
     #[command(flatten)]
     pub scope: ScopeArgs,
@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 /// The part of the world that a command is about.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct ScopeArgs {
     /// Only this user
     #[arg(long, value_name = "USER")]
@@ -46,7 +46,7 @@ impl ScopeArgs {
 }
 
 /// How facts are printed.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct FormArgs {
     /// For programs: JSON
     #[arg(long)]

@@ -14,7 +14,7 @@ use super::settings::Settings;
 use super::{Failure, block_on};
 
 /// Do what must be done: one pass. What fails is tried again by the next.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Args {
     #[command(flatten)]
     scope: ScopeArgs,

@@ -20,7 +20,7 @@ use super::settings::Settings;
 use super::{Failure, block_on};
 
 /// Show who can use what now, until when, what is owed, and what is blocked and why.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Args {
     #[command(flatten)]
     scope: ScopeArgs,
@@ -166,7 +166,9 @@ fn state(
 ) -> &'static str {
     let blocked = note.is_some_and(|note| note.kind == NoteKind::Blocked);
     match (desired, key) {
-        (true, Some(_)) if tokens.iter().any(|token| token.phase == Phase::Retiring) => "rotated",
+        (true, Some(_)) if tokens.iter().any(|token| token.phase == Phase::Retiring) => {
+            "connected, old key in grace"
+        }
         (true, Some(_)) => "connected",
         (true, None) if blocked => "blocked",
         (true, None) if note.is_some() => "waiting",

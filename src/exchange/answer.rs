@@ -91,7 +91,7 @@ pub(super) fn health(reading: &Reading<'_>) -> Result<(), Failure> {
     Err(match failure.kind {
         // None was sent.
         FailureKind::SecretRefused => Failure { kind: FailureKind::Rejected, ..failure },
-        FailureKind::Unknown | FailureKind::Rejected => failure,
+        FailureKind::Unreached | FailureKind::Unknown | FailureKind::Rejected => failure,
     })
 }
 

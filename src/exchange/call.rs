@@ -62,6 +62,8 @@ pub(super) enum NoReply {
     Authority(String, String),
     #[error("not sent: no HTTP client can be made: {0}")]
     Client(String),
+    #[error("{0}")]
+    Unreached(String),
     #[error("timed out after {} s", .0.as_secs())]
     TooSlow(Duration),
     #[error("{0}")]
@@ -72,6 +74,7 @@ impl NoReply {
     pub(super) fn kind(&self) -> FailureKind {
         match self {
             Self::Url(_) | Self::Authority(..) | Self::Client(_) => FailureKind::Rejected,
+            Self::Unreached(_) => FailureKind::Unreached,
             Self::TooSlow(_) | Self::Broken(_) => FailureKind::Unknown,
         }
     }
@@ -87,7 +90,10 @@ impl Call<'_> {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if error.is_timeout() => {
                 let why = format!("no connection within {} s", CONNECT.as_secs());
-                return Err(NoReply::Broken(why));
+                return Err(NoReply::Unreached(why));
+            }
+            Ok(Err(error)) if error.is_connect() => {
+                return Err(NoReply::Unreached(self.quote(&cause(&error))));
             }
             Ok(Err(error)) => return Err(NoReply::Broken(self.quote(&cause(&error)))),
             Err(_) => return Err(NoReply::TooSlow(self.total)),

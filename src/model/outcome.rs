@@ -51,6 +51,8 @@ pub struct Failure {
 /// What a failed call means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
+    /// No connection: nothing was sent.
+    Unreached,
     /// No answer, 408, 425, 429 or 5xx: it may have been done or not.
     Unknown,
     /// Another 3xx or 4xx: it was not done.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::action::{Action, Install};
+use super::action::{Action, EndKind, Install, IssueReason, RevokeReason};
 use super::actual::{Actual, HomeLook};
 use super::desired::{Desired, DesiredUser, People, Person};
 use super::digest::Digest;
@@ -287,6 +287,19 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.actions.is_empty()
+    }
+
+    /// The services of which something is done because of the time alone: a clock that is wrong
+    /// would do harm there.
+    #[must_use]
+    pub fn time_driven_services(&self) -> BTreeSet<&ServiceId> {
+        let by_time = self.actions.iter().filter(|action| match action {
+            Action::Issue(issue) => matches!(issue.why, IssueReason::RenewalDue(_)),
+            Action::Revoke(revoke) => revoke.why == RevokeReason::GraceOver,
+            Action::End(end) => matches!(end.how, EndKind::Expired(_)),
+            Action::Install(_) => false,
+        });
+        by_time.filter_map(Action::service).collect()
     }
 
     /// The installs of the plan.

@@ -4,7 +4,7 @@
 //! the state, the services and the homes, and tells the machine what became of each. The order of
 //! effects is what makes a crash harmless: what has begun is recorded before it is called.
 
-mod answer;
+pub mod answer;
 mod lane;
 mod person;
 

@@ -158,6 +158,7 @@ pub fn in_a_word(answer: IssueAnswer) -> (String, String) {
 
 pub fn of_failure(failure: Failure) -> (String, String) {
     let kind = match failure.kind {
+        FailureKind::Unreached => "unreached",
         FailureKind::Unknown => "unknown",
         FailureKind::Rejected => "rejected",
         FailureKind::SecretRefused => "secret refused",

@@ -66,7 +66,7 @@ async fn nobody_there_is_said_in_three_words() {
         listener.local_addr().unwrap().port()
     };
     let (found, message) = ask(&endpoint(port, Contract::V2)).await;
-    assert_eq!(found, "unknown");
+    assert_eq!(found, "unreached");
     let url = format!("http://127.0.0.1:{port}/api/internal/token-exchange");
     assert_eq!(message, format!("POST {url}: connection refused"));
 }

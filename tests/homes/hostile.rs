@@ -213,7 +213,7 @@ fn is_told_what_is_not_permitted() {
     chmod(&at(".claude_rules/sc_crm.md"), 0o000);
     let HomeLook::Seen(facts) = &installer.look(&[&john()])[&john()] else { panic!("not seen") };
     assert!(!facts.env.unwrap().file.mode_ok && facts.skills.len() == 1);
-    matches_put(&put(&files).unwrap(), &files);
+    matches_put(&put(&files).unwrap().facts, &files);
     // A directory that its owner closed is told.
     chmod(&at(".claude_rules"), 0o000);
     let look = &installer.look(&[&john()])[&john()];
@@ -226,7 +226,7 @@ fn is_told_what_is_not_permitted() {
     let refused = put(&changed).unwrap_err().to_string();
     assert!(refused.contains(".service_env") && refused.contains("permission denied"), "{refused}");
     chmod(&at(""), 0o700);
-    matches_put(&put(&changed).unwrap(), &changed);
+    matches_put(&put(&changed).unwrap().facts, &changed);
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn meets_mounts_in_a_home() {
     }
     // A home may be a mount itself.
     mount(&["-t", "tmpfs", "tmpfs"], &home);
-    matches_put(&put(&changed).unwrap(), &changed);
+    matches_put(&put(&changed).unwrap().facts, &changed);
     run("umount", &[home.to_str().unwrap()]);
 }
 

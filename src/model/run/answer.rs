@@ -55,7 +55,9 @@ impl Run {
                 let end = match failure.kind {
                     _ if resumable => None,
                     FailureKind::Unknown => Some(Move::Lose),
-                    FailureKind::Rejected | FailureKind::SecretRefused => Some(Move::FindGone),
+                    FailureKind::Unreached | FailureKind::Rejected | FailureKind::SecretRefused => {
+                        Some(Move::FindGone)
+                    }
                 };
                 let changes = end.into_iter().map(moved).collect();
                 let found = Found::Failed(failure.message.clone());
@@ -147,17 +149,18 @@ impl Run {
     ) {
         let Some(lane) = self.lanes.get_mut(service) else { return };
         let kind = failure.map(|failure| failure.kind);
-        let silent = lane.ended(kind != Some(FailureKind::Unknown));
+        let no_answer = matches!(kind, Some(FailureKind::Unreached | FailureKind::Unknown));
+        let silent = lane.ended(!no_answer);
         let message = failure.map(|failure| failure.message.clone()).unwrap_or_default();
-        let skew = date.map(|date| date.duration_since(now)).filter(|skew| skew.abs() > MAX_SKEW);
+        let skew = date.and_then(|date| clock_skew(date, now));
         let (kind, message) = match (kind, skew) {
             (Some(FailureKind::SecretRefused), _) => {
                 (TroubleKind::SecretRefused, format!("it refuses our shared secret: {message}"))
             }
             (_, _) if silent => (TroubleKind::Down, format!("it does not answer: {message}")),
-            (_, Some(skew)) => (TroubleKind::ClockSkew, skew_text(skew)),
+            (_, Some(message)) => (TroubleKind::ClockSkew, message),
             // A single failure says nothing of the service as a whole, nor that it is well.
-            (Some(FailureKind::Unknown), None) => return,
+            (_, None) if no_answer => return,
             (_, None) => {
                 if lane.trouble.take().is_some() {
                     changes.push(Change::Trouble { service: service.clone(), trouble: None });
@@ -166,6 +169,9 @@ impl Run {
             }
         };
         let same = lane.trouble.as_ref().filter(|trouble| trouble.kind == kind);
+        if lane.closed().is_some() {
+            return; // one of several that were under way: the trouble is noted
+        }
         if kind == TroubleKind::ClockSkew && same.is_some_and(|trouble| trouble.until > now) {
             return;
         }
@@ -192,11 +198,15 @@ fn rejected(message: String) -> Failure {
     Failure { kind: FailureKind::Rejected, message, retry_after: None }
 }
 
-fn skew_text(skew: SignedDuration) -> String {
-    let minutes = skew.as_secs() / 60;
-    let which = if minutes < 0 { "behind" } else { "ahead of" };
-    let minutes = minutes.abs();
-    format!("its clock is {minutes} minutes {which} ours: nothing is renewed or ended by time")
+/// What is wrong with a service's clock, if it is more than 5 minutes from ours.
+#[must_use]
+pub fn clock_skew(date: Timestamp, now: Timestamp) -> Option<String> {
+    let skew = date.duration_since(now);
+    let which = if skew.is_negative() { "behind" } else { "ahead of" };
+    let minutes = skew.abs().as_secs() / 60;
+    (skew.abs() > MAX_SKEW).then(|| {
+        format!("its clock is {minutes} minutes {which} ours: nothing is renewed or ended by time")
+    })
 }
 
 /// Whether only the time asks for this.
