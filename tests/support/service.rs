@@ -33,7 +33,7 @@ pub struct Service {
     pub running: Running,
     pub directory: TempDir,
     pub secret: String,
-    kind: Kind,
+    pub kind: Kind,
     http: Client,
 }
 

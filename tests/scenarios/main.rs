@@ -1,0 +1,20 @@
+//! Whole stories, told by the real program: over HTTP to services that answer in this process,
+//! with the state and the homes in a scratch directory.
+
+mod answers;
+mod commands;
+mod desired;
+mod guard;
+mod homes;
+mod output;
+mod people;
+mod quiet;
+mod registry;
+#[path = "../support/scene.rs"]
+mod scene;
+#[path = "../support/service.rs"]
+mod service;
+mod slow;
+mod state;
+mod time;
+mod tokens;
