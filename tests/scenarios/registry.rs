@@ -71,9 +71,8 @@ fn a_missing_shared_secret_stops_its_own_service_only() {
     let scene = Scene::new();
     scene.connect("john", CRM);
     scene.connect("john", INVOICING);
-    let without = |args: &[&str]| {
-        scene.run_with(args, |command| drop(command.env_remove("SC_SECRET_CRM")))
-    };
+    let without =
+        |args: &[&str]| scene.run_with(args, |command| drop(command.env_remove("SC_SECRET_CRM")));
     without(&["plan"]).expect(2).does_not_say("SC_SECRET");
     without(&["reconcile"]).expect(4).says("the shared secret SC_SECRET_CRM is not set");
     scene.working_key("john", INVOICING);

@@ -215,7 +215,8 @@ impl Driver<'_> {
             }
             Change::Grant { op, grant } => self.grant(&op, &grant, recorded),
             Change::Move { op, how } => self.move_token(&op, how),
-            Change::Delivered { user, account, generation, uid } => {
+            // What `leaves` means is remembered by `put`.
+            Change::Delivered { user, account, generation, uid, leaves: _ } => {
                 self.delivered(&user, &account, generation, uid);
             }
             Change::Backoff { user, service, backoff } => {
