@@ -227,14 +227,15 @@ fn without_a_grace_the_old_key_goes_in_the_same_pass_once_the_new_one_is_deliver
 
 #[test]
 fn while_a_newer_token_is_undelivered_no_third_is_asked_for() {
-    let variant = Variant { age_days: Some(80), life: Some(days(2)), ..Variant::plain(90) };
-    let (mut given, mut services) = Variant { age_days: Some(1), ..variant }.given();
+    let mut given = settled(1, 1);
     let away = HomeLook::Unknown("away".to_owned());
     given.actual.homes.insert(user(0).as_str().parse().unwrap(), away);
-    for _ in 0..5 {
-        simulated::pass(&mut given, &mut services);
+    for _ in 0..4 {
+        let entry = given.desired.users.get_mut(&user(0)).unwrap();
+        entry.connections.get_mut(&service(0)).unwrap().rotate_after = Some(given.now);
+        simulated::pass(&mut given, &mut Services::default());
         given.now += MINUTE;
-        assert!(given.actual.tokens_of(&user(0), &service(0)).len() <= 2);
+        assert_eq!(given.actual.tokens_of(&user(0), &service(0)).len(), 2);
     }
 }
 
@@ -274,6 +275,7 @@ fn a_former_home_that_cannot_be_looked_at_keeps_its_files() {
     let (mut given, mut services) = variant.given();
     let away = HomeLook::Unknown("away".to_owned());
     let seen = given.actual.homes.insert("former".parse().unwrap(), away).unwrap();
+    assert!(given.plan().installs_mut().all(|install| install.account.as_str() != "former"));
     simulated::pass(&mut given, &mut services);
     assert!(given.actual.installed[&user(0)].contains_key("former"));
     assert!(has_key(&given), "the present home has its key");
@@ -439,4 +441,21 @@ fn a_scope_leaves_what_is_outside_as_it_is() {
     assert_eq!(given.actual.tokens[&user(1)].len(), 1);
     let record = &given.actual.installed[&user(1)][user(1).as_str()];
     assert!(!record.pieces.contains_key(&service(0)) && record.pieces.contains_key(&service(1)));
+}
+
+#[test]
+fn the_digest_of_a_lone_revoke_covers_the_fingerprint() {
+    let digest = |fingerprint: &str| {
+        let mut given = settled(1, 1);
+        given.actual.installed.clear();
+        unwant(&mut given, 0, 0);
+        let tokens = given.actual.tokens.get_mut(&user(0)).unwrap();
+        let grant = tokens.get_mut(&service(0)).unwrap()[0].grant.as_mut().unwrap();
+        grant.fingerprint = fingerprint.parse().unwrap();
+        let plan = given.plan();
+        assert!(matches!(plan.actions.as_slice(), [Action::Revoke(_)]));
+        plan.digest(&given.actual)
+    };
+    assert_eq!(digest("00000001"), digest("00000001"));
+    assert_ne!(digest("00000001"), digest("00000002"));
 }
