@@ -6,6 +6,7 @@
 //! been still for a while, and is not the beginning of the last good one, as a copy that was cut
 //! short would be.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
@@ -20,6 +21,7 @@ use crate::model::change::{Change, ChangeError};
 use crate::model::desired::Desired;
 use crate::model::digest::Digest;
 use crate::model::edit_text::{self, EditTextError};
+use crate::model::name::UserId;
 use crate::model::yaml::{self, YamlError};
 
 /// How long a file that our own writers did not make must have been still.
@@ -99,6 +101,14 @@ impl DesiredFile {
         let by_hand = self.judge(&raw, now)?;
         let desired = Desired::parse(&raw.text).map_err(|error| self.invalid(error, &raw.text))?;
         Ok(Loaded { desired, text: raw.text, revision: raw.revision, by_hand })
+    }
+
+    /// Everybody whom a kept revision names. One that cannot be read names nobody.
+    #[must_use]
+    pub fn formerly(&self) -> BTreeSet<UserId> {
+        let texts = self.history.kept().into_iter().filter_map(|kept| String::from_utf8(kept).ok());
+        let desired = texts.filter_map(|text| Desired::parse(&text).ok());
+        desired.flat_map(|desired| desired.users.into_keys()).collect()
     }
 
     /// Records a revision that was made by hand as a good one: a pass acts on it.

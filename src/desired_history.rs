@@ -112,6 +112,16 @@ impl History {
         Ok(None)
     }
 
+    /// All contents that are kept, as far as they can be read.
+    #[must_use]
+    pub fn kept(&self) -> Vec<Vec<u8>> {
+        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let copies = files
+            .map(|file| file.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+        copies.filter_map(|path| fs::read(path).ok()).collect()
+    }
+
     fn copy_path(&self, revision: Digest) -> PathBuf {
         self.dir.join(format!("{revision}.yaml"))
     }

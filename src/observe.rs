@@ -21,6 +21,9 @@ use crate::model::registry::{Endpoint, Registry, Rendition};
 use crate::model::yaml::{self, YamlError};
 use crate::registry_dir::{self, DirError, Problem};
 
+/// How long the whole pass waits for a service to say what time it is there.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Where everything is.
 #[derive(Debug, Clone)]
 pub struct Places {
@@ -177,8 +180,8 @@ pub fn accounts_of<'a>(
         .collect()
 }
 
-/// What time it is at these services, as far as they answer. Their health check is asked, which
-/// takes no secret.
+/// What time it is at these services, as far as they answer soon. Their health check is asked,
+/// which takes no secret.
 pub async fn clocks(
     exchange: &Arc<Exchange>,
     services: BTreeMap<ServiceId, Arc<Endpoint>>,
@@ -186,7 +189,10 @@ pub async fn clocks(
     let mut calls = JoinSet::new();
     for (service, endpoint) in services {
         let exchange = Arc::clone(exchange);
-        calls.spawn(async move { (service, exchange.health(&endpoint).await.date) });
+        calls.spawn(async move {
+            let answer = tokio::time::timeout(CLOCK_PATIENCE, exchange.health(&endpoint)).await;
+            (service, answer.ok().and_then(|answer| answer.date))
+        });
     }
     let answers = calls.join_all().await.into_iter();
     answers.filter_map(|(service, date)| Some((service, date?))).collect()

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::desired_file::DesiredFile;
 use crate::exchange::{Exchange, Secrets};
@@ -14,17 +14,21 @@ use crate::installer::Installer;
 use crate::model::actual::{Actual, HomeLook, Trouble, TroubleKind};
 use crate::model::digest::{Digest, DigestPrefix};
 use crate::model::guard::{self, ApprovedPlan, Held, Limits};
-use crate::model::name::{EnvName, ServiceId};
+use crate::model::name::{AccountName, EnvName, ServiceId};
 use crate::model::outcome::{Change, Found, Outcome};
 use crate::model::plan::{self, LossKind, NoteKind, Plan, Scope, World};
 use crate::model::registry::{Endpoint, Registry};
 use crate::model::run::answer::clock_skew;
 use crate::model::run::{Run, Setting};
+use crate::model::token::later;
 use crate::observe::{self, Intent, IntentError, Places, Wanted};
 use crate::store::{self, FailedRecord, HeldRecord, LastPass, PassLock, Store, StoreError};
 
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
 pub const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
+
+/// How long nothing is renewed at a service whose clock disagrees; then a renewal looks again.
+const NO_RENEWAL: SignedDuration = SignedDuration::from_hours(1);
 
 /// So many failures are remembered of a pass.
 const MAX_FAILED: usize = 100;
@@ -62,6 +66,9 @@ pub enum PassError {
         /// What shows that there was one.
         trace: String,
     },
+    /// There is no database yet, and nobody knows what is desired.
+    #[error(transparent)]
+    Intent(#[from] IntentError),
     /// The plan is not the one that was expected.
     #[error(
         "the plan is another one now: its digest is {now}, not the expected one; look again with `service-connector plan`"
@@ -190,7 +197,7 @@ impl Pass {
     ) -> Result<Passed, PassError> {
         let _lock = PassLock::take(&self.places.state, on_wait)?;
         let began = (self.clock)();
-        self.refuse_lost_state(began)?;
+        self.refuse_lost_state().await?;
         let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;
         let mut planned = self.planned(store.load(began)?, None, Some(&mut store)).await;
         let exchange = Arc::new(self.exchange(&planned));
@@ -337,7 +344,7 @@ impl Pass {
             let now = (self.clock)();
             let trouble = clock_skew(date, now).map(|message| Trouble {
                 kind: TroubleKind::ClockSkew,
-                until: now,
+                until: later(now, NO_RENEWAL),
                 tries: 1,
                 message,
             });
@@ -352,22 +359,26 @@ impl Pass {
         Ok(found_any)
     }
 
-    /// A database that is missing where there was one is an error, never a new one.
-    fn refuse_lost_state(&self, now: Timestamp) -> Result<(), PassError> {
-        let path = self.places.state.join(store::DATABASE);
-        if path.exists() {
-            return Ok(());
-        }
-        let lost = |trace: String| PassError::StateLost { path: path.display().to_string(), trace };
-        let intent = observe::intent(&self.places, now, &Actual::default());
-        let Ok(wanted) = &intent.desired else { return Ok(()) };
-        for (account, look) in observe::homes(&self.installer, wanted, &Actual::default()) {
+    /// A database that is missing where there was one is an error, never a new one. One without
+    /// tables is as good as missing: a first pass that was killed leaves it, or what cut it short.
+    async fn refuse_lost_state(&self) -> Result<(), PassError> {
+        let Err(StoreError::Missing(path)) = Store::open_to_read(&self.places.state) else {
+            return Ok(()); // whatever else is wrong with it, opening it to write will say
+        };
+        // Without it there are no debts to pay: while nobody knows what is desired, none is made.
+        let wanted = self.settled_intent(&Actual::default()).await.desired?;
+        let former = DesiredFile::new(&self.places.desired).formerly();
+        let listed = wanted.people.listed().map(|(user, _)| user);
+        let everybody = wanted.desired.users.keys().chain(listed).chain(&former);
+        let accounts: BTreeSet<AccountName> =
+            everybody.filter_map(|user| Some(wanted.people.person(user).ok()?.account)).collect();
+        for (account, look) in self.installer.look(&accounts.iter().collect::<Vec<_>>()) {
             if let HomeLook::Seen(facts) = look
                 && let Some(generation) = facts.env.and_then(|env| env.generation)
             {
-                return Err(lost(format!(
-                    "the home of {account} holds generation {generation} of our files"
-                )));
+                let trace =
+                    format!("the home of {account} holds generation {generation} of our files");
+                return Err(PassError::StateLost { path: path.display().to_string(), trace });
             }
         }
         Ok(())

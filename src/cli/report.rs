@@ -15,6 +15,7 @@ use crate::model::plan::text::Palette;
 use crate::model::registry_entry::RegistryError;
 use crate::model::yaml::YamlError;
 use crate::observe::IntentError;
+use crate::reconcile::PassError;
 use crate::registry_dir::{Problem, ProblemError};
 
 use super::settings::SettingsError;
@@ -59,6 +60,9 @@ pub fn chain(error: &dyn Error) -> String {
 fn place_of<'a>(error: &'a (dyn Error + 'static)) -> Option<(&'a Path, &'a YamlError)> {
     if let Some(SettingsError::Wrong { path, source }) = error.downcast_ref() {
         return Some((path, source));
+    }
+    if let Some(PassError::Intent(error)) = error.downcast_ref() {
+        return place_of(error);
     }
     match error.downcast_ref::<IntentError>() {
         Some(IntentError::Wrong { path, source }) => return Some((path, source)),
