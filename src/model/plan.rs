@@ -1,5 +1,6 @@
 //! From what is desired and what is there to what must be done.
 
+pub mod waiting;
 pub mod connection;
 pub mod digest;
 pub mod files;
