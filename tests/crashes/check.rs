@@ -68,6 +68,14 @@ pub fn after_crash(scene: &Scene, story: &Story, before: &Before) -> Complaints 
         wrong.push("the key in john's home does not work".to_owned());
     }
     wrong.extend(desired_is_torn(scene, story, before));
+    // A copy of the state, since even a reader may mend what a crash left in it.
+    let copy = scene.copy_of_state();
+    let state = copy.path().join("state");
+    let (code, said) = scene.run(&["plan", "--state", state.to_str().unwrap()]);
+    let waits = story.fault.is_some() && code == Some(4);
+    if code != Some(0) && code != Some(2) && !waits {
+        wrong.push(format!("plan ends with {code:?}: {said}"));
+    }
     wrong.extend(too_open(scene));
     wrong.extend(unknown_tokens(scene));
     wrong

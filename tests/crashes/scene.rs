@@ -45,7 +45,7 @@ struct Server {
 
 impl Scene {
     pub fn new(grace_days: u32) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = scratch();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let mut scene = Self { directory, listener, server: None };
@@ -193,7 +193,7 @@ impl Scene {
 
     /// A copy of the state, to look into without mending what a crash left in it.
     pub fn copy_of_state(&self) -> TempDir {
-        let copy = tempfile::tempdir().unwrap();
+        let copy = scratch();
         copy_all(&[self.file("state")], copy.path());
         copy
     }
@@ -212,6 +212,12 @@ impl Drop for Scene {
             self.stop();
         }
     }
+}
+
+/// In memory where there is some: processes are killed here, not machines, so the disk itself has
+/// no say, and waiting for it would be most of the time.
+fn scratch() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 fn copy_all(from: &[PathBuf], to: &Path) {
