@@ -86,6 +86,14 @@ impl DesiredFile {
         Self { path, history }
     }
 
+    /// Who changed it, as far back as the history goes, oldest first.
+    ///
+    /// # Errors
+    /// The history cannot be read.
+    pub fn edits(&self) -> Result<Vec<Entry>, HistoryError> {
+        self.history.entries()
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -210,6 +210,8 @@ impl Pass {
         if let Ok(wanted) = &planned.intent.desired {
             let file = DesiredFile::new(&self.places.desired);
             file.adopt(&wanted.loaded, "reconcile", began).map_err(PassError::Adopt)?;
+            let edits = file.edits().map_err(|error| PassError::Adopt(error.into()))?;
+            store.tell_edits(&edits, began)?;
         }
         let (store, passed) = self.carry_out(store, planned, exchange, stop, on_outcome).await;
         let took = (self.clock)().duration_since(began);

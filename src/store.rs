@@ -4,6 +4,7 @@
 //! One process writes at a time: it holds the [`PassLock`]. Readers need no lock and no sealing
 //! key (SQLite's WAL lets them read beside a writer).
 
+mod events;
 mod fill;
 mod load;
 mod record;
@@ -21,9 +22,12 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
 use crate::model::digest::Digest;
-use crate::model::name::{InstanceId, ServiceId, UserId};
-use crate::model::token::later;
+use crate::model::event::EventKind;
+use crate::model::name::{InstanceId, OpId, ServiceId, UserId};
+use crate::model::token::{Move, later};
 
+use events::Told;
+pub use events::{EventFilter, Verified};
 pub use fill::Filled;
 pub use load::{LostToken, RevokeTarget};
 pub use seal::SealingKey;
@@ -249,14 +253,32 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub fn approve(&self, digest: Digest, who: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub fn approve(&mut self, held: Digest, who: &str, now: Timestamp) -> Result<(), StoreError> {
         let over = later(now, -load::APPROVAL).as_microsecond();
-        self.execute("DELETE FROM approval WHERE at <= ?1", [over])?;
-        let values = (digest.to_string(), who, now.as_microsecond());
-        self.execute(
-            "INSERT OR REPLACE INTO approval (digest, who, at) VALUES (?1, ?2, ?3)",
-            values,
-        )
+        let values = (held.to_string(), who, now.as_microsecond());
+        let detail = format!("the held removals {}", held.short());
+        let kind = EventKind::Approved;
+        let told = Told { who, kind, user: None, service: None, op: None, detail };
+        self.in_transaction(|store| {
+            store.tell(told, now)?;
+            store.execute("DELETE FROM approval WHERE at <= ?1", [over])?;
+            let sql = "INSERT OR REPLACE INTO approval (digest, who, at) VALUES (?1, ?2, ?3)";
+            store.execute(sql, values)
+        })
+    }
+
+    /// Takes a debt off the list on an operator's word: the token may still be alive.
+    ///
+    /// # Errors
+    /// The database's, or a token that is no debt.
+    pub fn forget(
+        &mut self,
+        op: &OpId,
+        who: &str,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.in_transaction(|store| store.move_token(op, Move::Forget, who, reason, now))
     }
 
     fn check_key(&self, sealing_key: &Path) -> Result<(), StoreError> {

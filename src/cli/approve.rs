@@ -34,7 +34,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     let _lock = PassLock::take(&places.state, || {
         anstream::eprintln!("A pass is under way; waiting for it.");
     })?;
-    let store = Store::open(&places.state, &places.sealing_key)?;
+    let mut store = Store::open(&places.state, &places.sealing_key)?;
     store.approve(held, &who(), Timestamp::now())?;
     let count = planned.held.losses.len();
     say(&format!("Approved: the next pass within 24 hours carries out these {count} removals."));

@@ -19,6 +19,7 @@ pub mod change;
 pub mod user_blocks;
 pub mod edit_text;
 pub mod token;
+pub mod event;
 pub mod actual;
 pub mod action;
 pub mod env_file;

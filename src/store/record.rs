@@ -4,14 +4,22 @@
 use jiff::Timestamp;
 use rusqlite::OptionalExtension;
 
-use crate::model::actual::{Actual, HomeLook};
+use crate::model::action::shown;
+use crate::model::actual::{Actual, Backoff, HomeLook, Trouble};
+use crate::model::event::EventKind;
 use crate::model::name::{AccountName, OpId, ServiceId, UserId};
 use crate::model::outcome::{Change, NewGrant, Recorded};
 use crate::model::token::{Ask, Binding, Move, Phase, later};
 
+use super::events::Told;
 use super::load::REMOVALS;
 use super::seal::Identity;
 use super::{Store, StoreError};
+
+/// Who does what a pass does.
+const PASS: &str = "reconcile";
+/// Why an answer is refused whose token somebody has.
+const TAKEN: &str = "its token_id is the one of another token that we hold";
 
 impl Store {
     /// Writes these batches in one durable transaction. A batch that fails leaves nothing and does
@@ -65,7 +73,7 @@ impl Store {
                 self.begin(&op, &user, &service, &binding, &ask, now)
             }
             Change::Grant { op, grant } => self.grant_token(&op, &grant, now, recorded),
-            Change::Move { op, how } => self.move_token(&op, how, now),
+            Change::Move { op, how } => self.move_token(&op, how, PASS, "", now),
             Change::Delivered { user, account, generation, uid, leaves } => {
                 self.delivered(&user, &account, generation, uid, now)?;
                 if leaves { self.leave_home(&user, &account) } else { Ok(()) }
@@ -74,34 +82,65 @@ impl Store {
                 "DELETE FROM backoff WHERE user = ?1 AND service = ?2",
                 (user.as_str(), service.as_str()),
             ),
-            Change::Backoff { user, service, backoff: Some(backoff) } => self.execute(
-                "INSERT OR REPLACE INTO backoff (user, service, until, tries, wish, message) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                (
-                    user.as_str(),
-                    service.as_str(),
-                    backoff.until.as_microsecond(),
-                    backoff.tries,
-                    backoff.wish.to_string(),
-                    backoff.message,
-                ),
-            ),
-            Change::Trouble { service, trouble: None } => {
-                self.execute("DELETE FROM trouble WHERE service = ?1", [service.as_str()])
+            Change::Backoff { user, service, backoff: Some(backoff) } => {
+                self.back_off(&user, &service, backoff, now)
             }
-            Change::Trouble { service, trouble: Some(trouble) } => self.execute(
-                "INSERT OR REPLACE INTO trouble (service, kind, until, tries, message) \
-                 VALUES (?1, ?2, ?3, ?4, ?5)",
-                (
-                    service.as_str(),
-                    self.json(&trouble.kind)?,
-                    trouble.until.as_microsecond(),
-                    trouble.tries,
-                    trouble.message,
-                ),
-            ),
+            Change::Trouble { service, trouble: None } => {
+                self.execute("DELETE FROM trouble WHERE service = ?1", [service.as_str()])?;
+                self.tell_of_service(EventKind::Recovered, &service, String::new(), now)
+            }
+            Change::Trouble { service, trouble: Some(trouble) } => {
+                self.trouble(&service, trouble, now)
+            }
             Change::Removed { user, service } => self.removed(&user, &service, now),
         }
+    }
+
+    fn back_off(
+        &self,
+        user: &UserId,
+        service: &ServiceId,
+        backoff: Backoff,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Backoff { until, tries, wish, message } = backoff;
+        let (kind, user_id, detail) = (EventKind::Failed, Some(user), message.clone());
+        let told =
+            Told { who: PASS, kind, user: user_id, service: Some(service), op: None, detail };
+        self.tell(told, now)?;
+        let until = until.as_microsecond();
+        self.execute(
+            "INSERT OR REPLACE INTO backoff (user, service, until, tries, wish, message) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            (user.as_str(), service.as_str(), until, tries, wish.to_string(), message),
+        )
+    }
+
+    fn trouble(
+        &self,
+        service: &ServiceId,
+        trouble: Trouble,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let Trouble { kind, until, tries, message } = trouble;
+        self.tell_of_service(EventKind::Trouble, service, message.clone(), now)?;
+        let (kind, until) = (self.json(&kind)?, until.as_microsecond());
+        self.execute(
+            "INSERT OR REPLACE INTO trouble (service, kind, until, tries, message) \
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            (service.as_str(), kind, until, tries, message),
+        )
+    }
+
+    fn tell_of_service(
+        &self,
+        kind: EventKind,
+        service: &ServiceId,
+        detail: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let service = Some(service);
+        self.tell(Told { who: PASS, kind, user: None, service, op: None, detail }, now)
     }
 
     /// Those of more than an hour ago count no more.
@@ -128,6 +167,12 @@ impl Store {
         ask: &Ask,
         now: Timestamp,
     ) -> Result<(), StoreError> {
+        let detail = format!("for {} days, at {}", ask.ttl_days, ask.endpoint.exchange_url);
+        let (user_id, service_id) = (Some(user), Some(service));
+        let kind = EventKind::Asked;
+        let told =
+            Told { who: PASS, kind, user: user_id, service: service_id, op: Some(op), detail };
+        self.tell(told, now)?;
         let endpoint = self.json(&*ask.endpoint)?;
         self.execute("INSERT OR IGNORE INTO endpoint (body) VALUES (?1)", [&endpoint])?;
         self.execute(
@@ -158,16 +203,17 @@ impl Store {
     ) -> Result<(), StoreError> {
         let (user, service) = self.whose(op)?;
         if self.is_taken(&service, grant.token_id.as_str(), op)? {
-            let why = "its token_id is the one of another token that we hold".to_owned();
-            recorded.refused.push((op.clone(), why));
-            return self.move_token(op, Move::RefuseAnswer, now);
+            recorded.refused.push((op.clone(), TAKEN.to_owned()));
+            return self.move_token(op, Move::RefuseAnswer, PASS, TAKEN, now);
         }
         let keys = self.keys.as_ref().ok_or_else(|| self.damaged("key", &"opened to read"))?;
         let identity = Identity { op, user: &user, service: &service };
         let sealed = keys
             .seal(grant.api_key.expose(), identity)
             .ok_or_else(|| self.damaged("key", &"it could not be sealed"))?;
-        self.move_token(op, Move::Grant, now)?;
+        let fingerprint = keys.fingerprint(grant.api_key.expose()).to_string();
+        let detail = format!("key {fingerprint}, until {}", shown(grant.expires_at));
+        self.move_token(op, Move::Grant, PASS, &detail, now)?;
         self.execute(
             "UPDATE token SET token_id = ?2, expires_at = ?3, fingerprint = ?4, sealed = ?5 \
              WHERE op = ?1",
@@ -175,7 +221,7 @@ impl Store {
                 op.as_str(),
                 grant.token_id.as_str(),
                 grant.expires_at.as_microsecond(),
-                keys.fingerprint(grant.api_key.expose()).to_string(),
+                fingerprint,
                 sealed,
             ),
         )
@@ -197,8 +243,15 @@ impl Store {
         found.map(|found| found.is_some()).map_err(self.database())
     }
 
-    /// Moves a token. A move that was made before is made again in peace.
-    fn move_token(&self, op: &OpId, how: Move, now: Timestamp) -> Result<(), StoreError> {
+    /// Moves a token, and tells of it. A move that was made before is made again in peace.
+    pub(super) fn move_token(
+        &self,
+        op: &OpId,
+        how: Move,
+        who: &str,
+        detail: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let phase = self.phase_of(op)?.ok_or_else(|| self.damaged("op id", op))?;
         if how == Move::Unwant && phase == Phase::Revoking {
             return Ok(());
@@ -207,7 +260,11 @@ impl Store {
         // A key that has ended is not kept, not even sealed.
         let sealed = if next.is_end() { ", sealed = NULL" } else { "" };
         let sql = format!("UPDATE token SET phase = ?2, since = ?3{sealed} WHERE op = ?1");
-        self.execute(&sql, (op.as_str(), next.as_str(), now.as_microsecond()))
+        self.execute(&sql, (op.as_str(), next.as_str(), now.as_microsecond()))?;
+        let (user, service) = self.whose(op)?;
+        let (user, service) = (Some(&user), Some(&service));
+        let (kind, detail) = (how.into(), detail.to_owned());
+        self.tell(Told { who, kind, user, service, op: Some(op), detail }, now)
     }
 
     fn delivered(
@@ -226,6 +283,9 @@ impl Store {
             "UPDATE installed SET confirmed = 1 WHERE user = ?1 AND account = ?2 AND confirmed = 0",
             (user.as_str(), account.as_str()),
         )?;
+        let (kind, detail) = (EventKind::Put, format!("generation {generation} into {account}"));
+        let told = Told { who: PASS, kind, user: Some(user), service: None, op: None, detail };
+        self.tell(told, now)?;
         for op in installed.pieces.values().filter_map(|piece| piece.op.as_ref()) {
             self.deliver_token(op, generation, uid, now)?;
         }
@@ -255,12 +315,18 @@ impl Store {
              WHERE op = ?1 AND delivered_at IS NULL",
             (op.as_str(), now.as_microsecond(), generation, uid),
         )?;
+        if self.connection.changes() > 0 {
+            let (user, service) = self.whose(op)?;
+            let (user, service, kind) = (Some(&user), Some(&service), EventKind::Delivered);
+            let detail = format!("generation {generation}");
+            self.tell(Told { who: PASS, kind, user, service, op: Some(op), detail }, now)?;
+        }
         let older = "SELECT older.op FROM token older JOIN token newer \
             ON older.user = newer.user AND older.service = newer.service AND older.seq < newer.seq \
             WHERE newer.op = ?1 AND newer.phase = 'active' AND older.phase = 'active'";
         let older: Vec<OpId> =
             self.collect(older, [op.as_str()], |row| self.parse(row, 0, "op id"))?;
-        older.iter().try_for_each(|op| self.move_token(op, Move::Retire, now))
+        older.iter().try_for_each(|op| self.move_token(op, Move::Retire, PASS, "", now))
     }
 
     /// Records since when accounts are absent, where that changed.

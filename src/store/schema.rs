@@ -82,6 +82,19 @@ CREATE TABLE trouble (
 CREATE TABLE absence (user TEXT PRIMARY KEY, since INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE removal (user TEXT NOT NULL, service TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
 CREATE TABLE approval (digest TEXT PRIMARY KEY, who TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
+-- Each hash covers its row and the hash before.
+CREATE TABLE event (
+    seq INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    user TEXT,
+    service TEXT,
+    op TEXT,
+    detail TEXT NOT NULL,
+    hash TEXT NOT NULL
+) STRICT;
+CREATE INDEX event_of ON event (user, service);
 CREATE TABLE pass (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL) STRICT;
 ";
 
