@@ -22,10 +22,11 @@ use scene::Scene;
 use story::Story;
 use tracer::{Kill, When};
 
-/// Kills after a call do what kills before the next one do, but for what other threads do in
-/// between: of them, and of those with a fault, every so many are tried unless all are asked for.
+/// A kill after a call does what one before the next call does, but for what other threads do in
+/// between: every so many are tried, and fewer where a story is a variant of another. With
+/// `SC_TESTS_FULL=1` all are.
 const EVERY: usize = 3;
-const EVERY_WITH_FAULT: usize = 5;
+const EVERY_OF_VARIANT: usize = 5;
 /// When so much is wrong, more of it tells nothing new.
 const ENOUGH: usize = 10;
 
@@ -72,6 +73,21 @@ fn a_pass_that_replaces_a_leaked_key_is_killed_at_every_call() {
 #[test]
 fn a_pass_that_disconnects_is_killed_at_every_call() {
     enumerate(&story::PASS_DISCONNECT);
+}
+
+#[test]
+fn a_pass_that_connects_is_killed_and_then_a_disconnect_is_asked_for() {
+    enumerate(&story::CONNECT_NO_MORE);
+}
+
+#[test]
+fn a_pass_that_rotates_is_killed_and_then_a_disconnect_is_asked_for() {
+    enumerate(&story::ROTATE_NO_MORE);
+}
+
+#[test]
+fn a_pass_that_disconnects_is_killed_and_then_a_connect_is_asked_for() {
+    enumerate(&story::DISCONNECT_NO_MORE);
 }
 
 #[test]
@@ -188,13 +204,12 @@ fn switch_faults(scene: &Scene, story: &Story) {
 /// Whether a kill is to be tried here.
 fn is_due(story: &Story, at: usize, when: When) -> bool {
     let all = env::var_os("SC_TESTS_FULL").is_some_and(|full| full == "1");
-    match (story.fault.is_some(), when) {
-        _ if all => return true,
-        (false, When::Entry) => return true,
-        (false, When::Exit) => at % EVERY == 0,
-        (true, When::Entry) => at % EVERY_WITH_FAULT == 0,
-        (true, When::Exit) => at % EVERY_WITH_FAULT == 2,
-    }
+    let every = match when {
+        When::Entry if story.fault.is_none() => 1,
+        When::Exit if story.is_plain() => EVERY,
+        When::Entry | When::Exit => EVERY_OF_VARIANT,
+    };
+    all || at.is_multiple_of(every)
 }
 
 /// Says it although the test passes, when cargo would keep it to itself.

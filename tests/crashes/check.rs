@@ -95,6 +95,9 @@ pub fn converge(
             wrong.push(format!("the edit cannot be made again ({code:?}): {said}"));
         }
     }
+    if !story.then.is_empty() {
+        scene.must(story.then);
+    }
     wrong.extend(passes(scene, story));
     wrong.extend(keys(scene, story, before));
     wrong.extend(homes(scene, story, before));
@@ -107,10 +110,12 @@ pub fn converge(
                 "{name} with mode {mode:o}, which an undisturbed run does not leave"
             ));
         }
-        for (name, mode) in modes.difference(&now) {
+        // Who changed their mind early enough has nothing.
+        let missing = modes.difference(&now).filter(|_| story.then.is_empty());
+        for (name, mode) in missing {
             wrong.push(format!("no {name} with mode {mode:o}, which an undisturbed run leaves"));
         }
-        if ever != *issued {
+        if ever > *issued || (ever < *issued && story.then.is_empty()) {
             wrong.push(format!("john was issued {ever} keys, and {issued} would have done"));
         }
     }
@@ -151,21 +156,24 @@ fn keys(scene: &Scene, story: &Story, before: &Before) -> Complaints {
     if key.is_some() != story.connects() {
         wrong.push(format!("whether john's home has a key: {}", key.is_some()));
     }
+    let petrs = key_in(scene, PETRS_HOME);
+    let works = |works| if works { 200 } else { 401 };
     let expected = [
-        ("john's key", key.as_ref(), 200),
-        ("petr's key", key_in(scene, PETRS_HOME).as_ref(), 200),
-        ("john's old key", before.key.as_ref(), if story.old_key_works { 200 } else { 401 }),
-    ]
-    .map(|(whose, key, status)| (whose, key.map(|key| scene.status_of(key)), status));
-    for (whose, status, expected) in expected {
-        if status.is_some_and(|status| status != expected) {
-            wrong.push(format!("{whose} gets {status:?} instead of {expected}"));
+        ("john's key", key.as_ref(), Some(200)),
+        ("petr's key", petrs.as_ref(), Some(200)),
+        ("john's old key", before.key.as_ref(), story.old_key_works.map(works)),
+    ];
+    for (whose, key, expected) in expected {
+        if let Some((key, expected)) = key.zip(expected)
+            && scene.status_of(key) != expected
+        {
+            wrong.push(format!("{whose} does not get {expected}"));
         }
     }
-    if key_in(scene, PETRS_HOME).is_none() {
+    if petrs.is_none() {
         wrong.push("petr has no key".to_owned());
     }
-    if key.is_some() && key == before.key && story.killed != crate::story::CONNECT {
+    if key.is_some() && key == before.key && story.old_key_works.is_some() {
         wrong.push("john's home still has the old key".to_owned());
     }
     wrong
@@ -176,6 +184,9 @@ fn homes(scene: &Scene, story: &Story, before: &Before) -> Complaints {
     let mut wrong = Complaints::new();
     for (home, connected) in [(HOME, story.connects()), (PETRS_HOME, true)] {
         let env = scene.file(home).join(".service_env");
+        if !connected && !story.then.is_empty() && !env.exists() {
+            continue; // nothing ever came there
+        }
         let bytes = fs::read(&env).unwrap_or_default();
         if !env_file::summarize(&bytes).whole {
             wrong.push(format!("the .service_env in {home} is not whole or not there"));
@@ -188,7 +199,7 @@ fn homes(scene: &Scene, story: &Story, before: &Before) -> Complaints {
         let rules = fs::read_dir(scene.file(home).join(".claude_rules")).into_iter().flatten();
         let there: BTreeSet<(String, String)> = rules
             .map(|file| file.unwrap().path())
-            .map(|path| (file_name(&path), Digest::of(&fs::read(&path).unwrap()).to_string()))
+            .map(|path| (file_name(&path), Digest::of(fs::read(&path).unwrap()).to_string()))
             .collect();
         if named != there || there.len() != usize::from(connected) {
             wrong.push(format!("the skills in {home} are {there:?}; .service_env says {named:?}"));

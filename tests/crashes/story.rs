@@ -16,10 +16,13 @@ pub struct Story {
     pub before: &'static [&'static [&'static str]],
     /// The command.
     pub killed: &'static [&'static str],
+    /// What is asked for instead, after the crash.
+    pub then: &'static [&'static str],
     /// How many tokens of john's are live in the end.
     pub live: usize,
-    /// Whether the key that john had before works in the end.
-    pub old_key_works: bool,
+    /// Whether the key that john had before works in the end; none: that depends on how far the
+    /// command came.
+    pub old_key_works: Option<bool>,
     /// Whether the key in john's home works at every moment.
     pub never_without: bool,
     /// What the service does wrong, once.
@@ -27,6 +30,12 @@ pub struct Story {
 }
 
 impl Story {
+    /// Whether it is one of the stories whose exits are tried too, and whose end does not depend on
+    /// where it was killed.
+    pub fn is_plain(&self) -> bool {
+        self.fault.is_none() && self.then.is_empty()
+    }
+
     /// Whether it edits the desired state; a pass carries out.
     pub fn is_edit(&self) -> bool {
         self.killed != RECONCILE
@@ -46,8 +55,9 @@ const PLAIN: Story = Story {
     grace_days: 7,
     before: &[],
     killed: RECONCILE,
+    then: &[],
     live: 1,
-    old_key_works: false,
+    old_key_works: Some(false),
     never_without: false,
     fault: None,
 };
@@ -59,7 +69,7 @@ pub const EDIT_ROTATE: Story = Story {
     before: CONNECTED,
     killed: ROTATE,
     live: 2,
-    old_key_works: true,
+    old_key_works: Some(true),
     never_without: true,
     ..PLAIN
 };
@@ -82,7 +92,7 @@ pub const PASS_ROTATE: Story = Story {
     name: "a pass that rotates",
     before: &[CONNECT, RECONCILE, ROTATE],
     live: 2,
-    old_key_works: true,
+    old_key_works: Some(true),
     never_without: true,
     ..PLAIN
 };
@@ -91,7 +101,7 @@ pub const PASS_ROTATE_WITHOUT_GRACE: Story = Story {
     name: "a pass that rotates without a grace",
     grace_days: 0,
     live: 1,
-    old_key_works: false,
+    old_key_works: Some(false),
     ..PASS_ROTATE
 };
 
@@ -106,6 +116,28 @@ pub const PASS_DISCONNECT: Story = Story {
     before: &[CONNECT, RECONCILE, DISCONNECT],
     live: 0,
     ..PLAIN
+};
+
+pub const CONNECT_NO_MORE: Story = Story {
+    name: "a pass that connects, and then a disconnect",
+    then: DISCONNECT,
+    live: 0,
+    ..PASS_CONNECT
+};
+
+pub const ROTATE_NO_MORE: Story = Story {
+    name: "a pass that rotates without a grace, and then a disconnect",
+    then: DISCONNECT,
+    live: 0,
+    ..PASS_ROTATE_WITHOUT_GRACE
+};
+
+pub const DISCONNECT_NO_MORE: Story = Story {
+    name: "a pass that disconnects, and then a connect",
+    then: CONNECT,
+    live: 1,
+    old_key_works: None,
+    ..PASS_DISCONNECT
 };
 
 pub const LOST_EXCHANGE: Story = Story {
