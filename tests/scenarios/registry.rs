@@ -72,7 +72,9 @@ fn a_missing_shared_secret_stops_its_own_service_only() {
     scene.connect("john", CRM);
     scene.connect("john", INVOICING);
     let without = |args: &[&str]| {
-        scene.run_with(args, |command| drop(command.env_remove("SC_SECRET_CRM")))
+        scene.run_with(args, |command| {
+            command.env_remove("SC_SECRET_CRM");
+        })
     };
     without(&["plan"]).expect(2).does_not_say("SC_SECRET");
     without(&["reconcile"]).expect(4).says("the shared secret SC_SECRET_CRM is not set");
@@ -102,10 +104,12 @@ fn shared_secrets_are_read_from_a_directory_too() {
 }
 
 #[test]
-fn another_variable_or_skill_text_is_delivered_without_a_new_key() {
+fn another_variable_is_delivered_without_a_new_key() {
     let (scene, key) = connected();
     scene.entry(CRM, "CRM_BASE_URL: \"{{ base_url }}\"", "CRM_URL: \"{{ base_url }}\"");
-    scene.pass(1).says("sc_crm.md");
+    scene.pass(0).says("files put into john's home");
+    assert!(scene.variables("john").contains_key("CRM_URL"));
+    assert!(!scene.variables("john").contains_key("CRM_BASE_URL"));
     assert_eq!(scene.working_key("john", CRM), key);
     assert_eq!(scene.calls(CRM).0, 1);
 }
