@@ -77,6 +77,7 @@ pub fn main() -> ExitCode {
         }
     };
     start_logging();
+    leave_no_core();
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -109,6 +110,14 @@ fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SC_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+/// A core dump would hold keys.
+fn leave_no_core() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%error, "core dumps could not be switched off");
+    }
 }
 
 /// Runs this on one thread: the work is waiting.

@@ -74,6 +74,7 @@ pub async fn execute(
             driver.carry_out(effect);
         }
         for outcome in run.take_outcomes() {
+            log(&outcome);
             on_outcome(&outcome);
             outcomes.push(outcome);
         }
@@ -96,6 +97,12 @@ pub async fn execute(
     }
     let broken = run.broken().map(str::to_owned);
     (driver.finish(), Executed { outcomes, broken })
+}
+
+fn log(outcome: &Outcome) {
+    let Outcome { user, service, what, found } = outcome;
+    let service = service.as_ref().map(tracing::field::display);
+    tracing::info!(%user, service, ?what, ?found);
 }
 
 struct Driver {

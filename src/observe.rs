@@ -117,9 +117,10 @@ fn wanted(
     let mut loaded = DesiredFile::new(&places.desired).read(now)?;
     let desired = std::mem::take(&mut loaded.desired);
     let wrong = |source| IntentError::Wrong { path: places.desired.clone(), source };
+    let held = actual.services();
     desired
         .check_services(&loaded.text, |service| {
-            registry.entries.contains_key(service) || actual.knows_service(service)
+            registry.entries.contains_key(service) || held.contains(service)
         })
         .map_err(wrong)?;
     Ok(Wanted { desired, people, loaded })

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::digest::Digest;
 use crate::model::name::{InstanceId, ServiceId, UserId};
+use crate::model::token::later;
 
 pub use fill::Filled;
 pub use load::{LostToken, RevokeTarget};
@@ -249,6 +250,8 @@ impl Store {
     /// # Errors
     /// The database's.
     pub fn approve(&self, digest: Digest, who: &str, now: Timestamp) -> Result<(), StoreError> {
+        let over = later(now, -load::APPROVAL).as_microsecond();
+        self.execute("DELETE FROM approval WHERE at <= ?1", [over])?;
         let values = (digest.to_string(), who, now.as_microsecond());
         self.execute(
             "INSERT OR REPLACE INTO approval (digest, who, at) VALUES (?1, ?2, ?3)",

@@ -1,9 +1,12 @@
 //! `reconcile`: one pass.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::model::digest::{Digest, DigestPrefix};
+use crate::model::name::{ServiceId, UserId};
 use crate::model::outcome::Outcome;
 use crate::model::plan::{Note, NoteKind};
 use crate::reconcile::Passed;
@@ -24,8 +27,19 @@ pub struct Args {
     /// Act only if the plan has this digest, as `plan` showed it
     #[arg(long, value_name = "DIGEST", conflicts_with = "plan")]
     expect: Option<DigestPrefix>,
-    #[command(flatten)]
-    form: FormArgs,
+    /// For programs: JSON
+    #[arg(long)]
+    json: bool,
+    /// Into this file instead of the terminal
+    #[arg(long, value_name = "FILE", requires = "plan")]
+    out: Option<PathBuf>,
+}
+
+/// A connection that the guard keeps as it is.
+#[derive(Serialize)]
+struct HeldJson<'a> {
+    user: &'a UserId,
+    service: &'a ServiceId,
 }
 
 /// What a pass came to, for programs.
@@ -34,7 +48,7 @@ struct PassJson<'a> {
     version: u8,
     exit: u8,
     outcomes: &'a [Outcome],
-    held: Vec<(&'a str, &'a str)>,
+    held: Vec<HeldJson<'a>>,
     held_digest: Option<Digest>,
     notes: Vec<String>,
     error: Option<String>,
@@ -44,13 +58,14 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     let pass = settings.pass(args.scope.scope());
     if args.plan {
         let planned = block_on(pass.plan(None))??;
-        super::plan::show(&planned, &args.form)?;
+        let form = FormArgs { json: args.json, out: args.out.clone() };
+        super::plan::show(&planned, &form)?;
         return Ok(planned.exit().code());
     }
     let passed = block_on(async {
         let progress = Progress::start();
         let on_outcome = |outcome: &Outcome| {
-            if !args.form.json {
+            if !args.json {
                 progress.outcome(outcome);
             }
         };
@@ -59,7 +74,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         progress.end();
         passed
     })??;
-    if args.form.json {
+    if args.json {
         say(&serde_json::to_string_pretty(&json(&passed))?);
     } else {
         finish(&passed);
@@ -115,7 +130,7 @@ fn json(passed: &Passed) -> PassJson<'_> {
         version: 1,
         exit: passed.exit.code(),
         outcomes: &passed.executed.outcomes,
-        held: held.losses.iter().map(|l| (l.user.as_str(), l.service.as_str())).collect(),
+        held: held.losses.iter().map(|l| HeldJson { user: &l.user, service: &l.service }).collect(),
         held_digest: (!held.is_empty()).then(|| held.digest()),
         notes: passed.planned.notes.iter().map(note_line).collect(),
         error: passed.planned.intent_error.as_ref().map(|error| report::chain(error)),

@@ -69,7 +69,9 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
             let users = &wanted.desired.users;
             (users.len(), users.values().map(|user| user.connections.len()).sum::<usize>())
         });
-        say(&format!("Right: {services} services, {users} users, {connections} connections."));
+        say(&format!(
+            "All right. Services: {services}, users: {users}, connections: {connections}."
+        ));
     }
     Ok(u8::from(!ok))
 }

@@ -1,6 +1,6 @@
 //! What is there: tokens, homes, what was recorded. "Could not look" is a value of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -42,12 +42,12 @@ impl Actual {
         self.tokens.get(user).and_then(|of_user| of_user.get(service)).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether the state knows this service.
+    /// The services that the state knows, whatever the registry says.
     #[must_use]
-    pub fn knows_service(&self, service: &ServiceId) -> bool {
-        let in_tokens = self.tokens.values().any(|services| services.contains_key(service));
-        let in_homes = || self.installed.values().flat_map(BTreeMap::values);
-        in_tokens || in_homes().any(|installed| installed.pieces.contains_key(service))
+    pub fn services(&self) -> BTreeSet<&ServiceId> {
+        let in_tokens = self.tokens.values().flat_map(BTreeMap::keys);
+        let homes = self.installed.values().flat_map(BTreeMap::values);
+        in_tokens.chain(homes.flat_map(|installed| installed.pieces.keys())).collect()
     }
 }
 

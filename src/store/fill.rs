@@ -12,7 +12,8 @@ use crate::model::env_file::EnvFile;
 use crate::model::name::{AccountName, EnvName, EnvValue, OpId, ServiceId, SkillFile, UserId};
 use crate::model::registry::Rendition;
 use crate::model::secret::Secret;
-use crate::model::skill;
+use crate::model::skill::{self, Status};
+use crate::model::token::Phase;
 use crate::wire::HomeFiles;
 
 use super::seal::Identity;
@@ -66,7 +67,7 @@ impl Store {
         let mut pieces = BTreeMap::new();
         for (service, slot) in &install.slots {
             if let Some(piece) = self.piece(install, service, slot)? {
-                pieces.insert(service.clone(), piece);
+                pieces.insert(service.clone(), self.without_ended(piece)?);
             }
         }
         let record = self.installed_in(&install.user, &install.account)?;
@@ -123,6 +124,13 @@ impl Store {
                 Ok(newest.or_else(|| until_then.clone()))
             }
         }
+    }
+
+    /// A piece that is to stay although its token has ended keeps its skill; the key is gone.
+    fn without_ended(&self, piece: Piece) -> Result<Piece, StoreError> {
+        let phase = piece.op.as_ref().map(|op| self.phase_of(op)).transpose()?.flatten();
+        let has_ended = phase.is_some_and(Phase::is_end);
+        Ok(if has_ended { Piece { op: None, status: Status::Expired, ..piece } } else { piece })
     }
 
     /// The newest active token of a connection that is bound to this account.

@@ -16,9 +16,9 @@ use crate::model::token::{Ask, Binding, Delivery, Grant, Phase, Token, days, lat
 use super::{Store, StoreError};
 
 /// An approval is good for so long.
-const APPROVAL: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const APPROVAL: SignedDuration = SignedDuration::from_hours(24);
 /// Removals of this long ago count against the guard's limits.
-const REMOVALS: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const REMOVALS: SignedDuration = SignedDuration::from_hours(1);
 
 const TOKEN: &str = "SELECT op, user, service, account, uid, email, endpoint, ttl_days, asked_at, \
     phase, since, token_id, expires_at, fingerprint, key_readable, delivered_at, \

@@ -7,8 +7,9 @@ use rusqlite::OptionalExtension;
 use crate::model::actual::{Actual, HomeLook};
 use crate::model::name::{AccountName, OpId, ServiceId, UserId};
 use crate::model::outcome::{Change, NewGrant, Recorded};
-use crate::model::token::{Ask, Binding, Move, Phase};
+use crate::model::token::{Ask, Binding, Move, Phase, later};
 
+use super::load::REMOVALS;
 use super::seal::Identity;
 use super::{Store, StoreError};
 
@@ -99,11 +100,23 @@ impl Store {
                     trouble.message,
                 ),
             ),
-            Change::Removed { user, service } => self.execute(
-                "INSERT INTO removal (user, service, at) VALUES (?1, ?2, ?3)",
-                (user.as_str(), service.as_str(), now.as_microsecond()),
-            ),
+            Change::Removed { user, service } => self.removed(&user, &service, now),
         }
+    }
+
+    /// Those of more than an hour ago count no more.
+    fn removed(
+        &self,
+        user: &UserId,
+        service: &ServiceId,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let over = later(now, -REMOVALS).as_microsecond();
+        self.execute("DELETE FROM removal WHERE at <= ?1", [over])?;
+        self.execute(
+            "INSERT INTO removal (user, service, at) VALUES (?1, ?2, ?3)",
+            (user.as_str(), service.as_str(), now.as_microsecond()),
+        )
     }
 
     fn begin(

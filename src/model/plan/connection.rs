@@ -9,7 +9,7 @@ use super::super::action::{
     Action, Content, End, EndKind, Issue, IssueOp, IssueReason, Revoke, RevokeReason, shown,
     status_until,
 };
-use super::super::actual::{Actual, HomeFacts, HomeLook, Piece, TroubleKind};
+use super::super::actual::{Actual, Backoff, HomeFacts, HomeLook, Piece, TroubleKind};
 use super::super::desired::Wish;
 use super::super::digest::Digest;
 use super::super::name::{OpId, ServiceId, UserId};
@@ -121,7 +121,7 @@ pub(super) fn pay_debts(
     let backoff = || {
         let backoff = actual.backoffs.get(user)?.get(service)?;
         let waits = backoff.until > now && !scope.retry_now;
-        waits.then(|| (backoff.until, backoff.message.clone()))
+        waits.then(|| (backoff.until, tried(backoff)))
     };
     let trouble = service_trouble(actual, scope.retry_now, now, service);
     if let Some((until, text)) = trouble.or_else(backoff) {
@@ -588,12 +588,13 @@ fn waiting(
     service_trouble(actual, scope.retry_now, now, service).or_else(|| {
         let backoff = actual.backoffs.get(user)?.get(service)?;
         let waits = backoff.until > now && !scope.retry_now && backoff.wish == wish_digest(wish);
-        let text = || {
-            let (at, why) = (shown(backoff.until), &backoff.message);
-            format!("failed {}, next try at {at}: {why}", times(backoff.tries))
-        };
-        waits.then(|| (backoff.until, text()))
+        waits.then(|| (backoff.until, tried(backoff)))
     })
+}
+
+fn tried(backoff: &Backoff) -> String {
+    let Backoff { tries, until, message, .. } = backoff;
+    format!("failed {}, next try at {}: {message}", times(*tries), shown(*until))
 }
 
 /// Until when a service is not to be called, and why.

@@ -5,9 +5,7 @@ use std::fmt::{self, Display, Write as _};
 
 use anstyle::{AnsiColor, Style};
 
-use super::super::action::{
-    Action, End, EndKind, Install, Issue, IssueOp, IssueReason, Revoke, shown,
-};
+use super::super::action::{Action, End, EndKind, Install, Issue, IssueOp, IssueReason, Revoke};
 use super::super::name::{ServiceId, UserId};
 use super::super::token::Phase;
 use super::files::{self, FilesChange, Hunk, Renditions, Side, SkillChange, key_name};
@@ -231,10 +229,8 @@ impl Page<'_> {
             NoteKind::Blocked => {
                 self.line(format_args!("  {warn}! {about}blocked: {text}{warn:#}"));
             }
-            NoteKind::Waiting(until) => {
-                let until = shown(until);
-                let text = format!("{about}waiting until {until}: {text}");
-                self.line(format_args!("  {faint}. {text}{faint:#}"));
+            NoteKind::Waiting(_) => {
+                self.line(format_args!("  {faint}. {about}waiting: {text}{faint:#}"));
             }
             NoteKind::Remark => self.line(format_args!("  {faint}. {about}{text}{faint:#}")),
         }
