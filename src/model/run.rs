@@ -17,15 +17,15 @@ use super::actual::{Actual, Backoff, Trouble, TroubleKind};
 use super::desired::Desired;
 use super::digest::Digest;
 use super::guard::ApprovedPlan;
-use super::name::{AccountName, InstanceId, OpId, ServiceId, UserId};
+use super::name::{AccountName, EnvName, InstanceId, OpId, ServiceId, UserId};
 use super::outcome::{
     Answer, Change, Failure, FailureKind, Found, IssueAnswer, Outcome, PutOutcome, Recorded,
     RevokeAnswer, What,
 };
 use super::plan::connection::{service_trouble, wish_digest};
-use super::registry::{Limits, Registry};
+use super::registry::{Endpoint, Limits, Registry};
 use super::token::{Ask, Move, Phase, later};
-use lane::Lane;
+use lane::{Address, Lane};
 use person::Person;
 
 /// A service whose clock is further from ours ends and renews nothing by time.
@@ -92,7 +92,7 @@ pub struct Run {
     instance: InstanceId,
     dice: Dice,
     jobs: Vec<Job>,
-    lanes: BTreeMap<ServiceId, Lane>,
+    lanes: BTreeMap<Address, Lane>,
     people: BTreeMap<UserId, Person>,
     /// Users of whom something happened: a put may be due.
     touched: BTreeSet<UserId>,
@@ -164,6 +164,13 @@ impl Task {
         }
     }
 
+    fn address(&self) -> Address {
+        match self {
+            Self::Issue(issue) => Address::new(&issue.service, &issue.ask.endpoint),
+            Self::Revoke(revoke) => Address::new(&revoke.service, &revoke.ask.endpoint),
+        }
+    }
+
     fn what(&self) -> What {
         match self {
             Self::Issue(issue) => What::Issue(issue.why),
@@ -221,19 +228,25 @@ impl Run {
             let same = backoffs.and_then(|of| of.get(&key.1)).filter(|b| b.wish == wish);
             self.backoffs.insert(key.clone(), same.map_or(0, |backoff| backoff.tries));
             self.wishes.insert(key, wish);
-            self.open_lane(service, setting);
         }
         match action {
             Action::Issue(issue) => {
                 self.people.entry(issue.user.clone()).or_default().expects_key();
+                self.open_lane(&issue.service, &issue.ask.endpoint, setting);
                 self.add_job(Task::Issue(issue));
             }
-            Action::Revoke(revoke) if revoke.after_delivery => {
+            Action::Revoke(mut revoke) if revoke.after_delivery => {
+                revoke.ask.endpoint =
+                    setting.registry.present(&revoke.service, revoke.ask.endpoint);
+                self.open_lane(&revoke.service, &revoke.ask.endpoint, setting);
                 let user = revoke.user.clone();
                 let job = self.push_job(Task::Revoke(revoke));
                 self.people.entry(user).or_default().delayed.push(job);
             }
-            Action::Revoke(revoke) => {
+            Action::Revoke(mut revoke) => {
+                revoke.ask.endpoint =
+                    setting.registry.present(&revoke.service, revoke.ask.endpoint);
+                self.open_lane(&revoke.service, &revoke.ask.endpoint, setting);
                 if revoke.phase != Phase::Revoking {
                     self.journal.push(Change::Move { op: revoke.op.clone(), how: Move::Unwant });
                 }
@@ -255,19 +268,21 @@ impl Run {
         }
     }
 
-    fn open_lane(&mut self, service: &ServiceId, setting: &Setting<'_>) {
-        if self.lanes.contains_key(service) {
+    fn open_lane(&mut self, service: &ServiceId, endpoint: &Endpoint, setting: &Setting<'_>) {
+        let address = Address::new(service, endpoint);
+        if self.lanes.contains_key(&address) {
             return;
         }
         let known = setting.registry.service(service);
-        let trouble = setting.actual.troubles.get(service);
-        let mut lane = Lane::new(known.map_or_else(Limits::default, |known| known.limits), trouble);
-        if let Some((_, why)) =
-            service_trouble(setting.actual, setting.retry_now, setting.now, service)
-        {
+        let limits = known.map_or_else(Limits::default, |known| known.limits);
+        let present = known.is_none_or(|known| Address::new(service, &known.endpoint) == address);
+        let trouble = setting.actual.troubles.get(service).filter(|_| present);
+        let mut lane = Lane::new(limits, present, trouble);
+        let closed = service_trouble(setting.actual, setting.retry_now, setting.now, service);
+        if let Some((_, why)) = closed.filter(|_| present) {
             lane.close(&why);
         }
-        self.lanes.insert(service.clone(), lane);
+        self.lanes.insert(address, lane);
     }
 
     fn push_job(&mut self, task: Task) -> usize {
@@ -281,19 +296,22 @@ impl Run {
     }
 
     fn add_job(&mut self, task: Task) {
-        let service = task.service().clone();
         let job = self.push_job(task);
-        if let Some(lane) = self.lanes.get_mut(&service) {
+        self.enqueue(job);
+    }
+
+    fn enqueue(&mut self, job: usize) {
+        if let Some(lane) = self.lanes.get_mut(&self.jobs[job].task.address()) {
             lane.enqueue(job);
         }
     }
 
-    /// Closes a service's lane before the start: it cannot be called at all, and why.
-    pub fn close(&mut self, service: &ServiceId, why: &str) {
-        if let Some(lane) = self.lanes.get_mut(service) {
-            let waiting = lane.close(why);
-            self.give_up(waiting, why);
-        }
+    /// Calls nothing at this service that takes this shared secret, and why.
+    pub fn close(&mut self, service: &ServiceId, secret: &EnvName, why: &str) {
+        let lanes = self.lanes.iter_mut();
+        let lanes = lanes.filter(|(at, _)| at.service == *service && at.secret == *secret);
+        let waiting = lanes.flat_map(|(_, lane)| lane.close(why)).collect();
+        self.give_up(waiting, why);
     }
 
     /// What the actions found so far, in the order in which they ended; each is said once.
@@ -460,12 +478,7 @@ impl Run {
                 self.finish(job, found);
             }
             Purpose::Owed(jobs) => {
-                for job in jobs {
-                    let service = self.jobs[job].task.service();
-                    if let Some(lane) = self.lanes.get_mut(service) {
-                        lane.enqueue(job);
-                    }
-                }
+                jobs.into_iter().for_each(|job| self.enqueue(job));
                 self.flush_closed();
             }
             Purpose::Delivered(user, install, holds, changed) => {

@@ -6,8 +6,8 @@ use super::super::outcome::NewGrant;
 use super::super::token::EXPIRY_LEEWAY;
 use super::{
     Answer, Backoff, Change, Effect, FIRST_BACKOFF, Failure, FailureKind, Found, IssueAnswer,
-    IssueReason, LONGEST_BACKOFF, MAX_SKEW, Move, OpId, Purpose, RevokeAnswer, Run, ServiceId,
-    Task, Ticket, Trouble, TroubleKind, later,
+    IssueReason, LONGEST_BACKOFF, MAX_SKEW, Move, OpId, Purpose, RevokeAnswer, Run, Task, Ticket,
+    Trouble, TroubleKind, later,
 };
 
 /// What an answer means for its job.
@@ -100,9 +100,8 @@ impl Run {
         mut verdict: Verdict,
         effects: &mut Vec<Effect>,
     ) {
-        let service = self.jobs[job].task.service().clone();
         self.note_backoff(now, job, verdict.failure.as_ref(), &mut verdict.changes);
-        self.note_trouble(now, &service, date, verdict.failure.as_ref(), &mut verdict.changes);
+        self.note_trouble(now, job, date, verdict.failure.as_ref(), &mut verdict.changes);
         if verdict.changes.is_empty() {
             self.finish(job, verdict.found);
         } else {
@@ -142,16 +141,25 @@ impl Run {
     fn note_trouble(
         &mut self,
         now: Timestamp,
-        service: &ServiceId,
+        job: usize,
         date: Option<Timestamp>,
         failure: Option<&Failure>,
         changes: &mut Vec<Change>,
     ) {
-        let Some(lane) = self.lanes.get_mut(service) else { return };
+        let address = self.jobs[job].task.address();
+        let Some(lane) = self.lanes.get_mut(&address) else { return };
         let kind = failure.map(|failure| failure.kind);
         let no_answer = matches!(kind, Some(FailureKind::Unreached | FailureKind::Unknown));
         let silent = lane.ended(!no_answer);
         let message = failure.map(|failure| failure.message.clone()).unwrap_or_default();
+        if !lane.present {
+            if silent || kind == Some(FailureKind::SecretRefused) {
+                let waiting = lane.close(&message);
+                self.give_up(waiting, &message);
+            }
+            return;
+        }
+        let service = &address.service;
         let skew = date.and_then(|date| clock_skew(date, now));
         let (kind, message) = match (kind, skew) {
             (Some(FailureKind::SecretRefused), _) => {
