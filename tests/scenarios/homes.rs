@@ -90,6 +90,7 @@ fn each_change_gets_the_next_generation_also_after_a_number_from_elsewhere_was_s
 fn a_home_that_cannot_be_read_blocks_the_removal_there_and_nothing_else() {
     let (scene, johns) = connected();
     scene.connect("eva", CRM);
+    scene.connect("mia", INVOICING);
     scene.pass(0);
     let evas = scene.working_key("eva", CRM);
     // A link where the home was: it is not followed.
@@ -157,7 +158,8 @@ fn an_account_without_a_home_is_not_issued_for() {
     pass(4);
     assert!(scene.works(CRM, &key));
     scene.let_pass(HOUR + 60);
-    pass(4);
+    pass(0).says("the account has been absent for an hour");
     assert!(!scene.works(CRM, &key));
+    pass(4);
     scene.working_key("eva", CRM);
 }

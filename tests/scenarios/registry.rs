@@ -85,6 +85,21 @@ fn a_missing_shared_secret_stops_its_own_service_only() {
 }
 
 #[test]
+fn a_shared_secret_of_another_name_pays_what_was_asked_for_under_the_old_one() {
+    let (scene, old) = connected();
+    scene.entry(CRM, "SC_SECRET_CRM", "SC_SECRET_CRM_NEW");
+    scene.disconnect("john", CRM);
+    scene.connect("eva", CRM);
+    let ran = scene.run_with(&["reconcile"], |command| {
+        command.env_remove("SC_SECRET_CRM");
+        command.env("SC_SECRET_CRM_NEW", &scene.service(CRM).secret);
+    });
+    ran.expect(0);
+    assert!(!scene.works(CRM, &old));
+    scene.working_key("eva", CRM);
+}
+
+#[test]
 fn shared_secrets_are_read_from_a_directory_too() {
     let scene = Scene::new();
     fs::create_dir(scene.path("secrets")).unwrap();
