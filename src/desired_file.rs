@@ -363,13 +363,25 @@ fn open_lock(path: &Path) -> io::Result<File> {
     };
     match open(true) {
         Ok(file) => {
-            // The group's writers share it, whatever the umask of who came first.
-            file.set_permissions(fs::Permissions::from_mode(0o660))?;
+            share(&file)?;
             Ok(file)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(false),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let file = open(false)?;
+            let meta = file.metadata()?;
+            let is_ours = meta.uid() == rustix::process::geteuid().as_raw();
+            if is_ours && meta.mode() & 0o777 != 0o660 {
+                share(&file)?; // who made it was killed before it came to that
+            }
+            Ok(file)
+        }
         Err(error) => Err(error),
     }
+}
+
+/// The group's writers share the lock, whatever the umask of who came first.
+fn share(lock: &File) -> io::Result<()> {
+    lock.set_permissions(fs::Permissions::from_mode(0o660))
 }
 
 /// Writes a new file with the group and the mode of another.

@@ -164,17 +164,26 @@ impl History {
 
     fn make_dir(&self, mode: u32) -> Result<(), HistoryError> {
         let failed = |source| HistoryError { what: "make", path: self.dir.clone(), source };
-        match fs::create_dir(&self.dir) {
-            Ok(()) => {
-                // Who may read or write the file may enter its history. The set-group-id bit that
-                // the directory inherits stays.
-                let now = fs::metadata(&self.dir).map_err(failed)?.permissions().mode();
-                let mode = (now & 0o7000) | 0o700 | mode | ((mode & 0o444) >> 2);
-                fs::set_permissions(&self.dir, fs::Permissions::from_mode(mode)).map_err(failed)
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(failed(error)),
+        if self.dir.is_dir() {
+            return Ok(());
         }
+        // Under its name only when it has its mode: nobody would mend one that a crash left
+        // without. We hold the lock, so the other name is nobody's; who left it may have been
+        // another user.
+        let unfinished = self.dir.with_extension("new");
+        let make = || {
+            match fs::remove_dir(&unfinished) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => fs::create_dir(&unfinished)?,
+            }
+            // Who may read or write the file may enter its history. The set-group-id bit that the
+            // directory inherits stays.
+            let now = fs::metadata(&unfinished)?.permissions().mode();
+            let mode = (now & 0o7000) | 0o700 | mode | ((mode & 0o444) >> 2);
+            fs::set_permissions(&unfinished, fs::Permissions::from_mode(mode))?;
+            fs::rename(&unfinished, &self.dir)
+        };
+        make().map_err(failed)
     }
 
     fn append(&self, path: &Path, entries: &[Entry], mode: u32) -> io::Result<()> {
@@ -196,7 +205,10 @@ impl History {
                 mode,
             );
         }
-        let mut file = open_shared(path, mode)?;
+        if old.is_empty() {
+            return put(path, lines.as_bytes(), mode); // never there without its mode
+        }
+        let mut file = OpenOptions::new().append(true).open(path)?;
         file.write_all(lines.as_bytes())?;
         file.sync_all()
     }
@@ -235,20 +247,6 @@ impl History {
 /// What a line says, if it is whole.
 fn entry(line: &str) -> Option<Entry> {
     serde_json::from_str(line).ok()
-}
-
-/// Opens for appending; a new file gets this mode whatever the umask.
-fn open_shared(path: &Path, mode: u32) -> io::Result<File> {
-    match OpenOptions::new().append(true).create_new(true).mode(mode).open(path) {
-        Ok(file) => {
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            Ok(file)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            OpenOptions::new().append(true).open(path)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// Puts a whole file in place, durable but for the directory.

@@ -7,33 +7,25 @@
 pub mod answer;
 mod lane;
 mod person;
+mod take;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use super::action::{Action, Install, Issue, IssueOp, IssueReason, Revoke};
-use super::actual::{Actual, Backoff, Trouble, TroubleKind};
+use super::action::{Install, Issue, Revoke};
+use super::actual::Actual;
 use super::desired::Desired;
 use super::digest::Digest;
 use super::guard::ApprovedPlan;
-use super::name::{AccountName, EnvName, InstanceId, OpId, ServiceId, UserId};
+use super::name::{AccountName, Email, EnvName, InstanceId, OpId, ServiceId, UserId};
 use super::outcome::{
-    Answer, Change, Failure, FailureKind, Found, IssueAnswer, Outcome, PutOutcome, Recorded,
-    RevokeAnswer, What,
+    Answer, Change, Found, IssueAnswer, Outcome, PutOutcome, Recorded, RevokeAnswer, What,
 };
-use super::plan::connection::{service_trouble, wish_digest};
-use super::registry::{Endpoint, Limits, Registry};
-use super::token::{Ask, Move, Phase, later};
+use super::registry::Registry;
+use super::token::{Ask, Move};
 use lane::{Address, Lane};
 use person::Person;
-
-/// A service whose clock is further from ours ends and renews nothing by time.
-const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
-/// The first wait after a failure; doubled with each further one.
-const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(15);
-/// The longest wait.
-const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_hours(1);
 
 /// One of the machine's calls or transactions, so that its answer finds its way back.
 pub type Ticket = usize;
@@ -51,7 +43,7 @@ pub enum Effect {
         /// What is asked.
         ask: Ask,
         /// For whom.
-        email: super::name::Email,
+        email: Email,
     },
     /// Ask a service to end a token. Answered by [`Event::Revoked`].
     Revoke {
@@ -217,87 +209,6 @@ impl Run {
         run.touched = run.people.keys().cloned().collect();
         run.flush_closed();
         run
-    }
-
-    fn take(&mut self, action: Action, setting: &Setting<'_>) {
-        if let Some(service) = action.service() {
-            let key = (action.user().clone(), service.clone());
-            let user = setting.desired.and_then(|desired| desired.users.get(&key.0));
-            let wish = wish_digest(user.and_then(|user| user.connections.get(&key.1)));
-            let backoffs = setting.actual.backoffs.get(&key.0);
-            let same = backoffs.and_then(|of| of.get(&key.1)).filter(|b| b.wish == wish);
-            self.backoffs.insert(key.clone(), same.map_or(0, |backoff| backoff.tries));
-            self.wishes.insert(key, wish);
-        }
-        match action {
-            Action::Issue(issue) => {
-                self.people.entry(issue.user.clone()).or_default().expects_key();
-                self.open_lane(&issue.service, &issue.ask.endpoint, setting);
-                self.add_job(Task::Issue(issue));
-            }
-            Action::Revoke(mut revoke) if revoke.after_delivery => {
-                revoke.ask.endpoint =
-                    setting.registry.present(&revoke.service, revoke.ask.endpoint);
-                self.open_lane(&revoke.service, &revoke.ask.endpoint, setting);
-                let user = revoke.user.clone();
-                let job = self.push_job(Task::Revoke(revoke));
-                self.people.entry(user).or_default().delayed.push(job);
-            }
-            Action::Revoke(mut revoke) => {
-                revoke.ask.endpoint =
-                    setting.registry.present(&revoke.service, revoke.ask.endpoint);
-                self.open_lane(&revoke.service, &revoke.ask.endpoint, setting);
-                if revoke.phase != Phase::Revoking {
-                    self.journal.push(Change::Move { op: revoke.op.clone(), how: Move::Unwant });
-                }
-                self.add_job(Task::Revoke(revoke));
-            }
-            Action::End(end) => {
-                let how = match end.how {
-                    super::action::EndKind::Expired(_) => Move::Expire,
-                    super::action::EndKind::Lost(_) => Move::Lose,
-                };
-                self.journal.push(Change::Move { op: end.op.clone(), how });
-                let (user, service) = (end.user, Some(end.service));
-                let what = What::End(end.how);
-                self.outcomes.push(Outcome { user, service, what, found: Found::Done });
-            }
-            Action::Install(install) => {
-                self.people.entry(install.user.clone()).or_default().add(install);
-            }
-        }
-    }
-
-    fn open_lane(&mut self, service: &ServiceId, endpoint: &Endpoint, setting: &Setting<'_>) {
-        let address = Address::new(service, endpoint);
-        if self.lanes.contains_key(&address) {
-            return;
-        }
-        let known = setting.registry.service(service);
-        let limits = known.map_or_else(Limits::default, |known| known.limits);
-        let present = known.is_none_or(|known| Address::new(service, &known.endpoint) == address);
-        let trouble = setting.actual.troubles.get(service).filter(|_| present);
-        let mut lane = Lane::new(limits, present, trouble);
-        let closed = service_trouble(setting.actual, setting.retry_now, setting.now, service);
-        if let Some((_, why)) = closed.filter(|_| present) {
-            lane.close(&why);
-        }
-        self.lanes.insert(address, lane);
-    }
-
-    fn push_job(&mut self, task: Task) -> usize {
-        let op = match &task {
-            Task::Issue(Issue { op: IssueOp::Resume(op), .. }) => Some(op.clone()),
-            Task::Issue(_) => None,
-            Task::Revoke(revoke) => Some(revoke.op.clone()),
-        };
-        self.jobs.push(Job { task, op, done: false });
-        self.jobs.len() - 1
-    }
-
-    fn add_job(&mut self, task: Task) {
-        let job = self.push_job(task);
-        self.enqueue(job);
     }
 
     fn enqueue(&mut self, job: usize) {

@@ -122,11 +122,20 @@ pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreE
 
 /// Refuses a database of another version.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    match version(connection).map_err(database(path))? {
-        VERSION => Ok(()),
-        0 => Err(StoreError::Missing(path.to_owned())),
-        found => Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION }),
+    match version(connection) {
+        Ok(VERSION) => Ok(()),
+        Ok(0) => Err(StoreError::Missing(path.to_owned())),
+        Ok(found) => Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION }),
+        Err(error) if was_being_made(&error) => Err(StoreError::Missing(path.to_owned())),
+        Err(error) => Err(database(path)(error)),
     }
+}
+
+/// Whether this is a reader that finds a rollback journal. There is one only before the WAL is
+/// switched on: whoever made the database was killed, and the next writer makes it.
+fn was_being_made(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code == Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK)
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {

@@ -47,8 +47,15 @@ impl SealingKey {
     /// # Errors
     /// The file cannot be read or made.
     pub fn read_or_make(path: &Path) -> Result<Self, StoreError> {
+        let unfinished = path.with_extension("unfinished");
         if path.exists() {
-            return Self::read(path);
+            // A run that was killed may have left the same key under both names.
+            match fs::remove_file(&unfinished) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::File { path: unfinished, source: error });
+                }
+                _ => return Self::read(path),
+            }
         }
         let mut bytes = Zeroizing::new([0; 32]);
         let filled = SystemRandom::new().fill(&mut bytes[..]);
@@ -56,7 +63,6 @@ impl SealingKey {
             filled.map_err(|_| io::Error::other("no randomness"))?;
             let text = Zeroizing::new(data_encoding::HEXLOWER.encode(&bytes[..]) + "\n");
             // Whole or not there: a killed run leaves no half key under the name that counts.
-            let unfinished = path.with_extension("unfinished");
             let mut file = OpenOptions::new()
                 .create(true)
                 .truncate(true)

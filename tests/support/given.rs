@@ -16,7 +16,7 @@ use service_connector::model::desired::{Desired, People};
 use service_connector::model::digest::Digest;
 use service_connector::model::guard::Limits;
 use service_connector::model::name::{AccountName, Email, OpId, ServiceId, SkillFile, UserId};
-use service_connector::model::plan::connection::wish_digest;
+use service_connector::model::plan::waiting::wish_digest;
 use service_connector::model::plan::{Plan, Scope, World, plan};
 use service_connector::model::registry::{Contract, Endpoint, Entry, Registry, Rendition};
 use service_connector::model::registry_entry;

@@ -2,13 +2,23 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::outcome::NewGrant;
-use super::super::token::EXPIRY_LEEWAY;
-use super::{
-    Answer, Backoff, Change, Effect, FIRST_BACKOFF, Failure, FailureKind, Found, IssueAnswer,
-    IssueReason, LONGEST_BACKOFF, MAX_SKEW, Move, OpId, Purpose, RevokeAnswer, Run, Task, Ticket,
-    Trouble, TroubleKind, later,
+use super::super::action::IssueReason;
+use super::super::actual::{Backoff, Trouble, TroubleKind};
+use super::super::name::OpId;
+use super::super::outcome::{
+    Answer, Change, Failure, FailureKind, Found, IssueAnswer, NewGrant, RevokeAnswer,
 };
+use super::super::plan::waiting::wish_digest;
+use super::super::registry::Contract;
+use super::super::token::{Move, later};
+use super::{Effect, Purpose, Run, Task, Ticket};
+
+/// A service whose clock is further from ours ends and renews nothing by time.
+const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
+/// The first wait after a failure; doubled with each further one.
+const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(15);
+/// The longest wait.
+const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_hours(1);
 
 /// What an answer means for its job.
 struct Verdict {
@@ -29,7 +39,7 @@ impl Run {
         let Some(job) = self.calls.remove(&ticket) else { return };
         let Task::Issue(issue) = &self.jobs[job].task else { return };
         let Some(op) = self.jobs[job].op.clone() else { return };
-        let resumable = issue.ask.endpoint.contract == super::super::registry::Contract::V2;
+        let resumable = issue.ask.endpoint.contract == Contract::V2;
         let moved = |how: Move| Change::Move { op: op.clone(), how };
         // What v1 cannot be asked about again is lost; what it surely did not do never was.
         let refuse = if resumable { Move::RefuseAnswer } else { Move::Lose };
@@ -128,7 +138,7 @@ impl Run {
                     until: later(now, wait),
                     tries: tries + 1,
                     wish: self.wishes.get(&key).copied().unwrap_or_else(|| {
-                        super::wish_digest(None) // every job's wish was noted when it was taken
+                        wish_digest(None) // every job's wish was noted when it was taken
                     }),
                     message: failure.message.clone(),
                 })
@@ -236,5 +246,3 @@ fn wait(tries: u32, retry_after: Option<SignedDuration>, random: u128) -> Signed
     // A service that asks for a month is asked again within a day.
     spread.max(retry_after.unwrap_or_default().min(SignedDuration::from_hours(24)))
 }
-
-const _: () = assert!(EXPIRY_LEEWAY.as_secs() == MAX_SKEW.as_secs());

@@ -1,0 +1,69 @@
+//! What keeps a connection from being asked for again: backoffs, and services in trouble.
+
+use jiff::Timestamp;
+
+use super::super::action::shown;
+use super::super::actual::{Actual, Backoff, TroubleKind};
+use super::super::desired::Wish;
+use super::super::digest::Digest;
+use super::super::name::{ServiceId, UserId};
+use super::Scope;
+
+pub(super) fn is_skewed(actual: &Actual, service: &ServiceId) -> bool {
+    actual.troubles.get(service).is_some_and(|trouble| trouble.kind == TroubleKind::ClockSkew)
+}
+
+pub(super) fn trouble_until(actual: &Actual, service: &ServiceId) -> Option<Timestamp> {
+    actual.troubles.get(service).map(|trouble| trouble.until)
+}
+
+/// Until when a connection may not be asked for again, and why.
+pub(super) fn waiting(
+    actual: &Actual,
+    scope: &Scope,
+    now: Timestamp,
+    user: &UserId,
+    service: &ServiceId,
+    wish: Option<&Wish>,
+) -> Option<(Timestamp, String)> {
+    service_trouble(actual, scope.retry_now, now, service).or_else(|| {
+        let backoff = actual.backoffs.get(user)?.get(service)?;
+        let waits = backoff.until > now && !scope.retry_now && backoff.wish == wish_digest(wish);
+        waits.then(|| (backoff.until, tried(backoff)))
+    })
+}
+
+pub(super) fn tried(backoff: &Backoff) -> String {
+    let Backoff { tries, until, message, .. } = backoff;
+    format!("failed {}, next try at {}: {message}", times(*tries), shown(*until))
+}
+
+/// Until when a service is not to be called, and why.
+#[must_use]
+pub fn service_trouble(
+    actual: &Actual,
+    retry_now: bool,
+    now: Timestamp,
+    service: &ServiceId,
+) -> Option<(Timestamp, String)> {
+    let trouble = actual.troubles.get(service)?;
+    let waits = trouble.kind != TroubleKind::ClockSkew && trouble.until > now && !retry_now;
+    waits.then(|| (trouble.until, format!("{}; next at {}", trouble.message, shown(trouble.until))))
+}
+
+/// What tells one wish from another: a backoff counts only while the wish is the same.
+#[must_use]
+pub fn wish_digest(wish: Option<&Wish>) -> Digest {
+    let Some(wish) = wish else { return Digest::of("not wanted") };
+    let text = |at: Option<Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
+    Digest::of_fields([
+        wish.ttl_days.map(|ttl| ttl.to_string()).unwrap_or_default().as_str(),
+        text(wish.rotate_after).as_str(),
+        text(wish.revoke_issued_before).as_str(),
+        if wish.paused { "paused" } else { "" },
+    ])
+}
+
+fn times(count: u32) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
+}
