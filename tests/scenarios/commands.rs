@@ -21,7 +21,7 @@ fn validate_says_what_is_right_and_each_thing_that_is_wrong() {
     scene.entry(INVOICING, "INV_API_KEY", "PATH");
     scene.desired("users:\n  john: { connections: { crm: { ttl: 1 } } }\n");
     let wrong = scene.run(&["validate"]).expect(1);
-    wrong.says("crm.yaml:7:").says("invoicing.yaml:").says("desired.yaml:3:35");
+    wrong.says("crm.yaml:8:11").says("invoicing.yaml:").says("desired.yaml:3:33");
     let json = scene.run(&["validate", "--json"]).expect(1).json();
     assert_eq!(json["ok"], false);
     assert_eq!(json["errors"].as_array().unwrap().len(), 3, "{json}");
