@@ -106,7 +106,7 @@ impl DesiredFile {
     /// Whatever is wrong with it; never an empty state in its place.
     pub fn read(&self, now: Timestamp) -> Result<Loaded, LoadError> {
         let raw = self.raw()?;
-        let by_hand = self.judge(&raw, now)?;
+        let by_hand = self.judge(&raw, now)? == Made::ByHand;
         let desired = Desired::parse(&raw.text).map_err(|error| self.invalid(error, &raw.text))?;
         Ok(Loaded { desired, text: raw.text, revision: raw.revision, by_hand })
     }
@@ -168,18 +168,22 @@ impl DesiredFile {
         if expected.is_some_and(|expected| expected != raw.revision) {
             return Err(EditError::Conflict { now: raw.revision });
         }
-        let by_hand = self.judge(&raw, now)?;
+        let made = self.judge(&raw, now)?;
         let changes: Vec<Change> = edits.iter().map(|edit| edit.change.clone()).collect();
-        let edited =
-            edit_text::edit(&raw.text, &changes, !by_hand).map_err(|error| match error {
+        let edited = edit_text::edit(&raw.text, &changes, made != Made::ByHand).map_err(
+            |error| match error {
                 EditTextError::Invalid(error) => self.invalid(*error, &raw.text).into(),
                 error @ EditTextError::Form { .. } => {
                     EditError::Text { path: self.path.clone(), error: Box::new(error) }
                 }
-            })?;
-        if by_hand {
-            // It was read as a whole by the edit, and what follows is built on it.
-            self.record(&raw, &[("", "by hand")], now)?;
+            },
+        )?;
+        // What follows is built on it.
+        match made {
+            Made::Last => {}
+            Made::BeforeLast => self.record(&raw, &[("", "an edit before this failed")], now)?,
+            // It was read as a whole by the edit.
+            Made::ByHand => self.record(&raw, &[("", "by hand")], now)?,
         }
         let Some(text) = edited.text else {
             return Ok(Batch { revision: raw.revision, outcomes: edited.outcomes });
@@ -237,13 +241,17 @@ impl DesiredFile {
         ))
     }
 
-    /// Whether the file may be believed, and whether it was made by hand.
-    fn judge(&self, raw: &Raw, now: Timestamp) -> Result<bool, LoadError> {
-        if self.history.knows(raw.revision)? {
-            return Ok(false);
-        }
+    /// Whether the file may be believed, and how it was made. An older revision of our own counts
+    /// as made by hand: what is left of a file that grew by our edits and was cut off may be one.
+    fn judge(&self, raw: &Raw, now: Timestamp) -> Result<Made, LoadError> {
         let nanos = i32::try_from(raw.meta.mtime_nsec()).unwrap_or(0);
         let changed = Timestamp::new(raw.meta.mtime(), nanos).unwrap_or(Timestamp::MIN);
+        let last_two = self.history.last_two()?;
+        match last_two.iter().position(|entry| entry.revision == raw.revision) {
+            Some(0) => return Ok(Made::Last),
+            Some(_) if changed <= last_two[0].at => return Ok(Made::BeforeLast),
+            _ => {}
+        }
         // A time in the future is as good as one in the past: who writes now leaves "now" there.
         let still = now.duration_since(changed).abs();
         if still < STILL {
@@ -257,7 +265,7 @@ impl DesiredFile {
             let (bytes, of) = (raw.text.len(), contents.len());
             return Err(LoadError::CutOff { path: self.path.clone(), bytes, of, good });
         }
-        Ok(true)
+        Ok(Made::ByHand)
     }
 
     fn record(&self, raw: &Raw, lines: &[(&str, &str)], at: Timestamp) -> Result<(), HistoryError> {
@@ -324,6 +332,17 @@ impl DesiredFile {
             }
         }
     }
+}
+
+/// Who made the file what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// The last edit of our own.
+    Last,
+    /// The edit before it: the last one was recorded, and ended before it could replace the file.
+    BeforeLast,
+    /// Somebody else.
+    ByHand,
 }
 
 /// The bytes of a file that are text, and its metadata.

@@ -73,16 +73,21 @@ impl History {
         }
     }
 
-    /// Whether this revision was recorded.
+    /// The newest entries of the last two revisions, newest first.
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub fn knows(&self, revision: Digest) -> Result<bool, HistoryError> {
-        let shown = revision.to_string();
-        let is_it = |line: &&str| {
-            line.contains(&shown) && entry(line).is_some_and(|entry| entry.revision == revision)
-        };
-        Ok(self.log()?.lines().rev().any(|line| is_it(&line)))
+    pub fn last_two(&self) -> Result<Vec<Entry>, HistoryError> {
+        let mut found: Vec<Entry> = Vec::new();
+        for entry in self.log()?.lines().rev().filter_map(entry) {
+            if found.len() == 2 {
+                break;
+            }
+            if found.iter().all(|newer| newer.revision != entry.revision) {
+                found.push(entry);
+            }
+        }
+        Ok(found)
     }
 
     /// The newest contents that are kept and whole, with their file.

@@ -18,7 +18,7 @@ use crate::installer::Installer;
 use crate::model::action::Install;
 use crate::model::digest::Digest;
 use crate::model::outcome::{Answer, Failure, FailureKind, Outcome, PutOutcome, RevokeAnswer};
-use crate::model::registry::Rendition;
+use crate::model::registry::{Registry, Rendition};
 use crate::model::run::{Effect, Event, Run, Ticket};
 use crate::store::{Filled, Store};
 use writer::{Reply, Request, Writer};
@@ -34,6 +34,8 @@ pub struct Edges {
     pub installer: Arc<Installer>,
     /// The renditions of the registry, by digest.
     pub renditions: BTreeMap<Digest, Rendition>,
+    /// The services as they are now.
+    pub registry: Registry,
     /// What time it is.
     pub clock: fn() -> Timestamp,
 }
@@ -107,6 +109,7 @@ fn log(outcome: &Outcome) {
 
 struct Driver {
     exchange: Arc<Exchange>,
+    registry: Registry,
     installer: Arc<Installer>,
     writer: Writer,
     sender: mpsc::UnboundedSender<Message>,
@@ -121,6 +124,7 @@ impl Driver {
         let reply = move |reply| drop(replies.send(Message::FromWriter(reply)));
         Self {
             exchange: edges.exchange,
+            registry: edges.registry,
             installer: edges.installer,
             writer: Writer::start(store, edges.renditions, edges.clock, reply),
             sender,
@@ -158,13 +162,14 @@ impl Driver {
                 self.put(ticket, *install, filled)
             }
             Message::FromWriter(Reply::Target(ticket, Ok(target))) => {
+                let endpoint = self.registry.present(&target.service, target.endpoint);
                 let exchange = Arc::clone(&self.exchange);
                 self.spawn(async move {
                     let by = match target.token_id {
                         Some(token_id) => RevokeBy::TokenId(token_id),
                         None => RevokeBy::Op(target.op),
                     };
-                    Event::Revoked(ticket, exchange.revoke(&target.endpoint, by).await)
+                    Event::Revoked(ticket, exchange.revoke(&endpoint, by).await)
                 });
                 None
             }

@@ -295,13 +295,14 @@ impl Pass {
             Run::new(approved, &setting, store.instance().clone(), Box::new(store::random));
         for (service, name) in secrets_needed(&actual, &intent.registry) {
             if exchange.secret_missing(name) {
-                run.close(service, &format!("the shared secret {name} is not set"));
+                run.close(service, name, &format!("the shared secret {name} is not set"));
             }
         }
         let edges = Edges {
             exchange,
             installer: Arc::clone(&self.installer),
             renditions: observe::renditions(&intent.registry),
+            registry: intent.registry.clone(),
             clock: self.clock,
         };
         let (store, executed) = if is_empty {

@@ -346,6 +346,24 @@ fn a_crash_before_the_rename_leaves_the_old_file_and_it_is_known() {
 }
 
 #[test]
+fn a_file_that_was_cut_back_to_an_older_revision_is_cut_off_all_the_same() {
+    let scene = Scene::with("version: 1\nusers:\n");
+    for user in ["a", "b", "c"] {
+        scene.write(&format!("{}  {user}: {{ connections: {{}} }}\n", scene.text()));
+        let loaded = scene.file.read(later()).unwrap();
+        let before = Timestamp::now() - SignedDuration::from_secs(60);
+        scene.file.adopt(&loaded, "a person", before).unwrap();
+    }
+    let whole = scene.text();
+    for lines in [3, 4] {
+        let cut: Vec<&str> = whole.split_inclusive('\n').take(lines).collect();
+        scene.write(&cut.concat());
+        let error = scene.file.read(later()).unwrap_err();
+        assert!(matches!(error, LoadError::CutOff { .. }), "{lines} lines: {error}");
+    }
+}
+
+#[test]
 fn an_edit_that_the_history_cannot_take_changes_nothing() {
     let scene = Scene::with(SAMPLE);
     fs::create_dir_all(scene.dir.path().join("history/log.jsonl")).unwrap();

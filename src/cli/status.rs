@@ -79,10 +79,13 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         Err(StoreError::Missing(_)) => (None, Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let planned = block_on(settings.pass(args.scope.scope()).plan(None))??;
+    let scope = args.scope.scope();
+    let planned = block_on(settings.pass(scope.clone()).plan(None))??;
+    let within =
+        |user: &UserId, service: &ServiceId| scope.has_user(user) && scope.has_service(service);
     let error = planned.intent.desired.as_ref().err();
     let failed = last_pass.as_ref().map_or(&[][..], |pass| &pass.failed);
-    let status = StatusJson {
+    let mut status = StatusJson {
         version: 1,
         at: now,
         connections: rows(&planned, failed),
@@ -92,6 +95,9 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         last_pass,
         error: error.map(|error| chain(error)),
     };
+    status.connections.retain(|row| within(&row.user, &row.service));
+    status.debts.retain(|debt| within(&debt.user, &debt.service));
+    status.lost.retain(|lost| within(&lost.user, &lost.service));
     if args.json {
         say(&serde_json::to_string_pretty(&status)?);
     } else {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::model::action::Install;
 use crate::model::digest::Digest;
-use crate::model::name::OpId;
+use crate::model::name::{OpId, ServiceId};
 use crate::model::outcome::{Change, Recorded};
 use crate::model::registry::Rendition;
 use crate::model::run::Ticket;
@@ -31,6 +31,7 @@ pub(super) enum Reply {
 /// How a token is revoked, with the op id that it was asked for by.
 pub(super) struct Target {
     pub op: OpId,
+    pub service: ServiceId,
     pub endpoint: std::sync::Arc<crate::model::registry::Endpoint>,
     pub token_id: Option<crate::model::name::TokenId>,
 }
@@ -121,7 +122,9 @@ fn record(
 
 fn target(store: &Store, op: OpId) -> Result<Target, String> {
     match store.revoke_target(&op) {
-        Ok(Some(RevokeTarget { endpoint, token_id })) => Ok(Target { op, endpoint, token_id }),
+        Ok(Some(RevokeTarget { service, endpoint, token_id })) => {
+            Ok(Target { op, service, endpoint, token_id })
+        }
         Ok(None) => Err(format!("the state does not know {op}")),
         Err(error) => Err(told(&error)),
     }

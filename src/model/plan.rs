@@ -52,11 +52,15 @@ pub struct Scope {
 }
 
 impl Scope {
-    fn has_user(&self, user: &UserId) -> bool {
+    /// Whether this user is in it.
+    #[must_use]
+    pub fn has_user(&self, user: &UserId) -> bool {
         self.user.as_ref().is_none_or(|only| only == user)
     }
 
-    fn has_service(&self, service: &ServiceId) -> bool {
+    /// Whether this service is in it.
+    #[must_use]
+    pub fn has_service(&self, service: &ServiceId) -> bool {
         self.service.as_ref().is_none_or(|only| only == service)
     }
 }

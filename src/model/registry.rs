@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,14 +10,14 @@ use super::digest::Digest;
 use super::name::{Email, EnvName, ServiceId, SkillFile, UserId};
 
 /// Every service that `registry/` names, readable or not.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Registry {
     /// One entry per file.
     pub entries: BTreeMap<ServiceId, Entry>,
 }
 
 /// One file of the registry.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Entry {
     /// Parsed, and at peace with its neighbours.
     Usable(Box<Service>),
@@ -37,6 +38,18 @@ impl Registry {
     /// The usable services.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.entries.keys().filter_map(|id| self.service(id))
+    }
+
+    /// How a token is revoked that was asked for at `then`: at the same address it is the service's
+    /// present secret, authority and patience that count.
+    #[must_use]
+    pub fn present(&self, id: &ServiceId, then: Arc<Endpoint>) -> Arc<Endpoint> {
+        match self.service(id) {
+            Some(Service { endpoint, .. }) if endpoint.revoke_url == then.revoke_url => {
+                Arc::new(Endpoint { contract: then.contract, ..endpoint.clone() })
+            }
+            _ => then,
+        }
     }
 }
 

@@ -18,13 +18,13 @@ use super::actual::Actual;
 use super::desired::Desired;
 use super::digest::Digest;
 use super::guard::ApprovedPlan;
-use super::name::{AccountName, Email, InstanceId, OpId, ServiceId, UserId};
+use super::name::{AccountName, Email, EnvName, InstanceId, OpId, ServiceId, UserId};
 use super::outcome::{
     Answer, Change, Found, IssueAnswer, Outcome, PutOutcome, Recorded, RevokeAnswer, What,
 };
 use super::registry::Registry;
 use super::token::{Ask, Move};
-use lane::Lane;
+use lane::{Address, Lane};
 use person::Person;
 
 /// One of the machine's calls or transactions, so that its answer finds its way back.
@@ -84,7 +84,7 @@ pub struct Run {
     instance: InstanceId,
     dice: Dice,
     jobs: Vec<Job>,
-    lanes: BTreeMap<ServiceId, Lane>,
+    lanes: BTreeMap<Address, Lane>,
     people: BTreeMap<UserId, Person>,
     /// Users of whom something happened: a put may be due.
     touched: BTreeSet<UserId>,
@@ -156,6 +156,13 @@ impl Task {
         }
     }
 
+    fn address(&self) -> Address {
+        match self {
+            Self::Issue(issue) => Address::new(&issue.service, &issue.ask.endpoint),
+            Self::Revoke(revoke) => Address::new(&revoke.service, &revoke.ask.endpoint),
+        }
+    }
+
     fn what(&self) -> What {
         match self {
             Self::Issue(issue) => What::Issue(issue.why),
@@ -204,12 +211,18 @@ impl Run {
         run
     }
 
-    /// Closes a service's lane before the start: it cannot be called at all, and why.
-    pub fn close(&mut self, service: &ServiceId, why: &str) {
-        if let Some(lane) = self.lanes.get_mut(service) {
-            let waiting = lane.close(why);
-            self.give_up(waiting, why);
+    fn enqueue(&mut self, job: usize) {
+        if let Some(lane) = self.lanes.get_mut(&self.jobs[job].task.address()) {
+            lane.enqueue(job);
         }
+    }
+
+    /// Calls nothing at this service that takes this shared secret, and why.
+    pub fn close(&mut self, service: &ServiceId, secret: &EnvName, why: &str) {
+        let lanes = self.lanes.iter_mut();
+        let lanes = lanes.filter(|(at, _)| at.service == *service && at.secret == *secret);
+        let waiting = lanes.flat_map(|(_, lane)| lane.close(why)).collect();
+        self.give_up(waiting, why);
     }
 
     /// What the actions found so far, in the order in which they ended; each is said once.
@@ -376,12 +389,7 @@ impl Run {
                 self.finish(job, found);
             }
             Purpose::Owed(jobs) => {
-                for job in jobs {
-                    let service = self.jobs[job].task.service();
-                    if let Some(lane) = self.lanes.get_mut(service) {
-                        lane.enqueue(job);
-                    }
-                }
+                jobs.into_iter().for_each(|job| self.enqueue(job));
                 self.flush_closed();
             }
             Purpose::Delivered(user, install, holds, changed) => {

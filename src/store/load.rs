@@ -37,6 +37,8 @@ pub struct LostToken {
 
 /// How a token is revoked.
 pub struct RevokeTarget {
+    /// Of which service.
+    pub service: ServiceId,
     /// Where.
     pub endpoint: Arc<Endpoint>,
     /// By the service's own name for it; none: by the op id.
@@ -250,6 +252,7 @@ impl Store {
         let sql = format!("{TOKEN} WHERE op = ?1");
         let token = self.collect(&sql, [op.as_str()], |row| self.token(row, &endpoints))?.pop();
         Ok(token.map(|token| RevokeTarget {
+            service: token.service,
             endpoint: token.ask.endpoint,
             token_id: token.grant.map(|grant| grant.token_id),
         }))

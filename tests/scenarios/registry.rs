@@ -71,14 +71,32 @@ fn a_missing_shared_secret_stops_its_own_service_only() {
     let scene = Scene::new();
     scene.connect("john", CRM);
     scene.connect("john", INVOICING);
-    let without =
-        |args: &[&str]| scene.run_with(args, |command| drop(command.env_remove("SC_SECRET_CRM")));
+    let without = |args: &[&str]| {
+        scene.run_with(args, |command| {
+            command.env_remove("SC_SECRET_CRM");
+        })
+    };
     without(&["plan"]).expect(2).does_not_say("SC_SECRET");
     without(&["reconcile"]).expect(4).says("the shared secret SC_SECRET_CRM is not set");
     scene.working_key("john", INVOICING);
     assert_eq!(scene.calls(CRM), (0, 0));
     scene.pass(0);
     scene.working_key("john", CRM);
+}
+
+#[test]
+fn a_shared_secret_of_another_name_pays_what_was_asked_for_under_the_old_one() {
+    let (scene, old) = connected();
+    scene.entry(CRM, "SC_SECRET_CRM", "SC_SECRET_CRM_NEW");
+    scene.disconnect("john", CRM);
+    scene.connect("eva", CRM);
+    let ran = scene.run_with(&["reconcile"], |command| {
+        command.env_remove("SC_SECRET_CRM");
+        command.env("SC_SECRET_CRM_NEW", &scene.service(CRM).secret);
+    });
+    ran.expect(0);
+    assert!(!scene.works(CRM, &old));
+    scene.working_key("eva", CRM);
 }
 
 #[test]
@@ -101,10 +119,12 @@ fn shared_secrets_are_read_from_a_directory_too() {
 }
 
 #[test]
-fn another_variable_or_skill_text_is_delivered_without_a_new_key() {
+fn another_variable_is_delivered_without_a_new_key() {
     let (scene, key) = connected();
     scene.entry(CRM, "CRM_BASE_URL: \"{{ base_url }}\"", "CRM_URL: \"{{ base_url }}\"");
-    scene.pass(1).says("sc_crm.md");
+    scene.pass(0).says("files put into john's home");
+    assert!(scene.variables("john").contains_key("CRM_URL"));
+    assert!(!scene.variables("john").contains_key("CRM_BASE_URL"));
     assert_eq!(scene.working_key("john", CRM), key);
     assert_eq!(scene.calls(CRM).0, 1);
 }

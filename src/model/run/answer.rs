@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::action::IssueReason;
 use super::super::actual::{Backoff, Trouble, TroubleKind};
-use super::super::name::{OpId, ServiceId};
+use super::super::name::OpId;
 use super::super::outcome::{
     Answer, Change, Failure, FailureKind, Found, IssueAnswer, NewGrant, RevokeAnswer,
 };
@@ -110,9 +110,8 @@ impl Run {
         mut verdict: Verdict,
         effects: &mut Vec<Effect>,
     ) {
-        let service = self.jobs[job].task.service().clone();
         self.note_backoff(now, job, verdict.failure.as_ref(), &mut verdict.changes);
-        self.note_trouble(now, &service, date, verdict.failure.as_ref(), &mut verdict.changes);
+        self.note_trouble(now, job, date, verdict.failure.as_ref(), &mut verdict.changes);
         if verdict.changes.is_empty() {
             self.finish(job, verdict.found);
         } else {
@@ -152,16 +151,25 @@ impl Run {
     fn note_trouble(
         &mut self,
         now: Timestamp,
-        service: &ServiceId,
+        job: usize,
         date: Option<Timestamp>,
         failure: Option<&Failure>,
         changes: &mut Vec<Change>,
     ) {
-        let Some(lane) = self.lanes.get_mut(service) else { return };
+        let address = self.jobs[job].task.address();
+        let Some(lane) = self.lanes.get_mut(&address) else { return };
         let kind = failure.map(|failure| failure.kind);
         let no_answer = matches!(kind, Some(FailureKind::Unreached | FailureKind::Unknown));
         let silent = lane.ended(!no_answer);
         let message = failure.map(|failure| failure.message.clone()).unwrap_or_default();
+        if !lane.present {
+            if silent || kind == Some(FailureKind::SecretRefused) {
+                let waiting = lane.close(&message);
+                self.give_up(waiting, &message);
+            }
+            return;
+        }
+        let service = &address.service;
         let skew = date.and_then(|date| clock_skew(date, now));
         let (kind, message) = match (kind, skew) {
             (Some(FailureKind::SecretRefused), _) => {

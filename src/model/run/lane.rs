@@ -1,18 +1,35 @@
-//! The calls to one service: how many at once, how many a minute, and when to stop.
+//! The calls to one address of a service: how many at once, how many a minute, and when to stop.
 
 use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::actual::Trouble;
-use super::super::registry::Limits;
+use super::super::name::{EnvName, ServiceId};
+use super::super::registry::{Endpoint, Limits};
 use super::super::token::later;
 
 /// So many calls in a row without an answer, and nobody else of this pass is kept waiting.
 const MAX_SILENT: u32 = 3;
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
 
-/// The calls to one service.
+/// Where calls go. A service that moved is owed at its former address too; what that one answers,
+/// or does not, says nothing of the present one.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Address {
+    pub(super) service: ServiceId,
+    revoke_url: String,
+    pub(super) secret: EnvName,
+}
+
+impl Address {
+    pub(super) fn new(service: &ServiceId, endpoint: &Endpoint) -> Self {
+        let (revoke_url, secret) = (endpoint.revoke_url.clone(), endpoint.secret.clone());
+        Self { service: service.clone(), revoke_url, secret }
+    }
+}
+
+/// The calls to one address of a service.
 pub(super) struct Lane {
     limits: Limits,
     queue: VecDeque<usize>,
@@ -23,6 +40,8 @@ pub(super) struct Lane {
     /// After trouble, one call goes first.
     probing: bool,
     closed: Option<String>,
+    /// Whether this is where the service is now, so that its trouble is recorded.
+    pub(super) present: bool,
     /// What is wrong with the service, as it is recorded.
     pub(super) trouble: Option<Trouble>,
 }
@@ -38,9 +57,10 @@ pub(super) enum Turn {
 }
 
 impl Lane {
-    pub(super) fn new(limits: Limits, trouble: Option<&Trouble>) -> Self {
+    pub(super) fn new(limits: Limits, present: bool, trouble: Option<&Trouble>) -> Self {
         Self {
             limits,
+            present,
             queue: VecDeque::new(),
             under_way: 0,
             begun: VecDeque::new(),

@@ -1,13 +1,15 @@
 //! Taking a plan over: each action becomes a job of its service's lane, a put of its user, or an
 //! entry of the journal.
 
-use super::super::action::{Action, EndKind, Issue, IssueOp};
+use std::sync::Arc;
+
+use super::super::action::{Action, EndKind, Issue, IssueOp, Revoke};
 use super::super::name::ServiceId;
 use super::super::outcome::{Change, Found, Outcome, What};
 use super::super::plan::waiting::{service_trouble, wish_digest};
-use super::super::registry::Limits;
+use super::super::registry::{Endpoint, Limits};
 use super::super::token::{Move, Phase};
-use super::lane::Lane;
+use super::lane::{Address, Lane};
 use super::{Job, Run, Setting, Task};
 
 impl Run {
@@ -20,19 +22,21 @@ impl Run {
             let same = backoffs.and_then(|of| of.get(&key.1)).filter(|b| b.wish == wish);
             self.backoffs.insert(key.clone(), same.map_or(0, |backoff| backoff.tries));
             self.wishes.insert(key, wish);
-            self.open_lane(service, setting);
         }
         match action {
             Action::Issue(issue) => {
                 self.people.entry(issue.user.clone()).or_default().expects_key();
+                self.open_lane(&issue.service, &issue.ask.endpoint, setting);
                 self.add_job(Task::Issue(issue));
             }
-            Action::Revoke(revoke) if revoke.after_delivery => {
+            Action::Revoke(mut revoke) if revoke.after_delivery => {
+                self.open_lane_of(&mut revoke, setting);
                 let user = revoke.user.clone();
                 let job = self.push_job(Task::Revoke(revoke));
                 self.people.entry(user).or_default().delayed.push(job);
             }
-            Action::Revoke(revoke) => {
+            Action::Revoke(mut revoke) => {
+                self.open_lane_of(&mut revoke, setting);
                 if revoke.phase != Phase::Revoking {
                     self.journal.push(Change::Move { op: revoke.op.clone(), how: Move::Unwant });
                 }
@@ -54,19 +58,28 @@ impl Run {
         }
     }
 
-    fn open_lane(&mut self, service: &ServiceId, setting: &Setting<'_>) {
-        if self.lanes.contains_key(service) {
+    /// A revoke at the address where the service is now is made as everything there is.
+    fn open_lane_of(&mut self, revoke: &mut Revoke, setting: &Setting<'_>) {
+        let Revoke { service, ask, .. } = revoke;
+        ask.endpoint = setting.registry.present(service, Arc::clone(&ask.endpoint));
+        self.open_lane(service, &ask.endpoint, setting);
+    }
+
+    fn open_lane(&mut self, service: &ServiceId, endpoint: &Endpoint, setting: &Setting<'_>) {
+        let address = Address::new(service, endpoint);
+        if self.lanes.contains_key(&address) {
             return;
         }
         let known = setting.registry.service(service);
-        let trouble = setting.actual.troubles.get(service);
-        let mut lane = Lane::new(known.map_or_else(Limits::default, |known| known.limits), trouble);
-        if let Some((_, why)) =
-            service_trouble(setting.actual, setting.retry_now, setting.now, service)
-        {
+        let limits = known.map_or_else(Limits::default, |known| known.limits);
+        let present = known.is_none_or(|known| Address::new(service, &known.endpoint) == address);
+        let trouble = setting.actual.troubles.get(service).filter(|_| present);
+        let mut lane = Lane::new(limits, present, trouble);
+        let closed = service_trouble(setting.actual, setting.retry_now, setting.now, service);
+        if let Some((_, why)) = closed.filter(|_| present) {
             lane.close(&why);
         }
-        self.lanes.insert(service.clone(), lane);
+        self.lanes.insert(address, lane);
     }
 
     fn push_job(&mut self, task: Task) -> usize {
@@ -80,10 +93,7 @@ impl Run {
     }
 
     fn add_job(&mut self, task: Task) {
-        let service = task.service().clone();
         let job = self.push_job(task);
-        if let Some(lane) = self.lanes.get_mut(&service) {
-            lane.enqueue(job);
-        }
+        self.enqueue(job);
     }
 }
