@@ -110,9 +110,12 @@ impl Scene {
         let address = self.service(kind).running.base_url();
         let text: String = text
             .lines()
-            .map(|line| match line.starts_with("base_url:") {
-                true => format!("base_url: {address}\n"),
-                false => format!("{line}\n"),
+            .map(|line| {
+                if line.starts_with("base_url:") {
+                    format!("base_url: {address}\n")
+                } else {
+                    format!("{line}\n")
+                }
             })
             .collect();
         fs::write(self.path(&format!("registry/{}.yaml", kind.id())), text).unwrap();
