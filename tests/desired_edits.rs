@@ -616,7 +616,7 @@ fn wish(form: u8) -> &'static str {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    (0..6u8, 0..7u8, 0..5u8, 1..365u16).prop_map(|(user, service, kind, days)| {
+    (0..6u8, 0..7u8, 0..6u8, 1..365u16).prop_map(|(user, service, kind, days)| {
         let (user, service) =
             (format!("u{user}").parse().unwrap(), format!("s{service}").parse().unwrap());
         let at = "2026-11-22T10:00:00Z".parse().unwrap();
@@ -624,6 +624,7 @@ fn change() -> impl Strategy<Value = Change> {
             0 => Change::Connect { user, service, ttl_days: None },
             1 => Change::Connect { user, service, ttl_days: Some(days) },
             2 => Change::Disconnect { user, service },
+            5 => Change::Offboard { user },
             _ => Change::Rotate { user, service, at, leaked: kind == 3 },
         }
     })
@@ -670,6 +671,12 @@ proptest! {
                 old_piece.len() < 30 && new_piece.len() < bound, "{old_piece:?} -> {new_piece:?}\n{text}"),
             Change::Disconnect { .. } => prop_assert!(
                 new_piece.len() < 6 && old_piece.len() < bound, "{old_piece:?} -> {new_piece:?}\n{text}"),
+            Change::Offboard { user } => {
+                for other in (0..6).map(|n| format!("u{n}")).filter(|other| other != user.as_str()) {
+                    prop_assert!(!old_piece.contains(&format!("{other}:")), "{old_piece:?}\n{text}");
+                }
+                return Ok(());
+            }
         }
         // In a flow map over several lines, an entry shares its line with its neighbours.
         let user: usize = change.user().as_str()[1..].parse().unwrap();
@@ -677,6 +684,7 @@ proptest! {
         if style.last_newline && !style.flow_users && !shares {
             let service = match &change {
                 Change::Connect { service, .. } | Change::Disconnect { service, .. } | Change::Rotate { service, .. } => service,
+                Change::Offboard { .. } => unreachable!("returned above"),
             };
             let service = service.as_str();
             prop_assert_eq!(others(&text, &change, service), others(&new, &change, service));

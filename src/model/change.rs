@@ -37,6 +37,12 @@ pub enum Change {
         /// The old key leaked: it is revoked at once, without a grace.
         leaked: bool,
     },
+    /// A user leaves: nothing is issued any more, and every connection goes. It survives the
+    /// user's next click.
+    Offboard {
+        /// Who.
+        user: UserId,
+    },
 }
 
 /// Why a change makes no sense on this state.
@@ -65,7 +71,8 @@ impl Change {
         match self {
             Self::Connect { user, .. }
             | Self::Disconnect { user, .. }
-            | Self::Rotate { user, .. } => user,
+            | Self::Rotate { user, .. }
+            | Self::Offboard { user } => user,
         }
     }
 
@@ -92,6 +99,13 @@ impl Change {
                 let time =
                     if *leaked { &mut wish.revoke_issued_before } else { &mut wish.rotate_after };
                 Ok(time.replace(*at) != Some(*at))
+            }
+            Self::Offboard { user } => {
+                let user = desired.users.entry(user.clone()).or_default();
+                let was_here = !user.disabled || !user.connections.is_empty();
+                user.disabled = true;
+                user.connections.clear();
+                Ok(was_here)
             }
         }
     }
@@ -127,6 +141,7 @@ impl fmt::Display for Change {
                 ttl_days.map_or(Ok(()), |days| write!(f, " ttl_days {days}"))
             }
             Self::Disconnect { user, service } => write!(f, "disconnect {user} {service}"),
+            Self::Offboard { user } => write!(f, "offboard {user}"),
             Self::Rotate { user, service, leaked: false, .. } => {
                 write!(f, "rotate {user} {service}")
             }

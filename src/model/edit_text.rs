@@ -232,7 +232,7 @@ impl Edits<'_> {
         let removes = self
             .changes
             .iter()
-            .any(|change| matches!(change, Change::Disconnect { user, .. } if user == id));
+            .any(|change| matches!(change, Change::Disconnect { user, .. } | Change::Offboard { user } if user == id));
         let old = yaml_path::comments(old);
         if removes {
             let old = &mut old.into_iter();
@@ -250,6 +250,9 @@ impl Edits<'_> {
         let connections = child(&person, "connections")?;
         for change in self.changes.iter().filter(|change| change.user() == id) {
             change_connections(&connections, change)?;
+            if matches!(change, Change::Offboard { .. }) {
+                person.set("disabled", true);
+            }
         }
         Some(document.to_string())
     }
@@ -279,6 +282,13 @@ fn change_connections(connections: &Mapping, change: &Change) -> Option<()> {
         }
         Change::Disconnect { service, .. } => {
             connections.remove(service.as_str());
+        }
+        Change::Offboard { .. } => {
+            let services: Vec<String> =
+                connections.keys().filter_map(|key| Some(key.as_scalar()?.as_string())).collect();
+            for service in services {
+                connections.remove(service.as_str());
+            }
         }
         Change::Rotate { service, at, leaked, .. } => {
             // A change that made no sense was reported, and is passed over here too.
