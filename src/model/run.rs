@@ -389,7 +389,9 @@ impl Run {
                 self.finish(job, found);
             }
             Purpose::Owed(jobs) => {
-                jobs.into_iter().for_each(|job| self.enqueue(job));
+                for job in jobs {
+                    self.enqueue(job);
+                }
                 self.flush_closed();
             }
             Purpose::Delivered(user, install, holds, changed) => {

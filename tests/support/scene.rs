@@ -110,9 +110,9 @@ impl Scene {
         let address = self.service(kind).running.base_url();
         let text: String = text
             .lines()
-            .map(|line| match line.starts_with("base_url:") {
-                true => format!("base_url: {address}\n"),
-                false => format!("{line}\n"),
+            .map(|line| {
+                let is_it = line.starts_with("base_url:");
+                if is_it { format!("base_url: {address}\n") } else { format!("{line}\n") }
             })
             .collect();
         fs::write(self.path(&format!("registry/{}.yaml", kind.id())), text).unwrap();
