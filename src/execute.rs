@@ -46,6 +46,8 @@ pub struct Executed {
     pub outcomes: Vec<Outcome>,
     /// Why the run ended early: the state could not be written.
     pub broken: Option<String>,
+    /// Whether it was told to stop before it was done.
+    pub stopped: bool,
 }
 
 /// What comes back to the driver.
@@ -98,7 +100,7 @@ pub async fn execute(
         };
     }
     let broken = run.broken().map(str::to_owned);
-    (driver.finish(), Executed { outcomes, broken })
+    (driver.finish(), Executed { outcomes, broken, stopped: stopping })
 }
 
 fn log(outcome: &Outcome) {

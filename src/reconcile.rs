@@ -306,7 +306,7 @@ impl Pass {
             clock: self.clock,
         };
         let (store, executed) = if is_empty {
-            (store, Executed { outcomes: Vec::new(), broken: None })
+            (store, Executed { outcomes: Vec::new(), broken: None, stopped: false })
         } else {
             execute(store, edges, run, stop, on_outcome).await
         };
@@ -419,7 +419,7 @@ fn exit(
         Exit::Error
     } else if !held.is_empty() {
         Exit::Held
-    } else if executed.outcomes.iter().any(failed) || is_kept_back(notes) {
+    } else if executed.stopped || executed.outcomes.iter().any(failed) || is_kept_back(notes) {
         Exit::Owed
     } else {
         Exit::Converged

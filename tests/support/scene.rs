@@ -111,11 +111,8 @@ impl Scene {
         let text: String = text
             .lines()
             .map(|line| {
-                if line.starts_with("base_url:") {
-                    format!("base_url: {address}\n")
-                } else {
-                    format!("{line}\n")
-                }
+                let is_it = line.starts_with("base_url:");
+                if is_it { format!("base_url: {address}\n") } else { format!("{line}\n") }
             })
             .collect();
         fs::write(self.path(&format!("registry/{}.yaml", kind.id())), text).unwrap();
