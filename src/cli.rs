@@ -3,6 +3,10 @@
 mod approve;
 mod demo;
 mod edit;
+mod events;
+mod explain;
+mod forget;
+mod health;
 mod plan;
 mod reconcile;
 mod report;
@@ -50,12 +54,22 @@ enum Command {
     Approve(approve::Args),
     /// Show who can use what now, what is owed, and what is blocked
     Status(status::Args),
+    /// Explain one connection: what is desired, what is there, what will be done and why
+    Explain(explain::Args),
     /// Connect a user to a service
     Connect(edit::ConnectArgs),
     /// Disconnect a user from a service
     Disconnect(edit::DisconnectArgs),
     /// Replace a user's key to a service by a new one
     Rotate(edit::RotateArgs),
+    /// Offboard a user: nothing is issued any more, every connection goes
+    Offboard(edit::OffboardArgs),
+    /// Take a revoke that is owed off the list, on your word
+    Forget(forget::Args),
+    /// Ask the services' health checks
+    Health(health::Args),
+    /// Show what happened, and check that nothing was changed in the telling
+    Events(events::Args),
     /// Check the desired state, people, the registry and the skills
     Validate(validate::Args),
 }
@@ -101,6 +115,11 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Connect(args) => edit::connect(&settings, &args),
         Command::Disconnect(args) => edit::disconnect(&settings, &args),
         Command::Rotate(args) => edit::rotate(&settings, &args),
+        Command::Explain(args) => explain::run(&settings, &args),
+        Command::Offboard(args) => edit::offboard(&settings, &args),
+        Command::Forget(args) => forget::run(&settings, &args),
+        Command::Health(args) => health::run(&settings, &args),
+        Command::Events(args) => events::run(&settings, &args),
         Command::Validate(args) => validate::run(&settings, &args),
     }
 }

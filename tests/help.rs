@@ -5,16 +5,21 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 15] = [
     "",
     "demo",
     "plan",
     "reconcile",
     "approve",
     "status",
+    "explain",
     "connect",
     "disconnect",
     "rotate",
+    "offboard",
+    "forget",
+    "health",
+    "events",
     "validate",
 ];
 

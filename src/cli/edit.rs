@@ -17,7 +17,7 @@ use crate::reconcile::SETTLING_PATIENCE;
 use super::plan::FormArgs;
 use super::report::say;
 use super::settings::Settings;
-use super::{Failure, block_on, plan, who};
+use super::{Failure, block_on, plan, reconcile, who};
 
 /// Connect a user to a service: an edit of the desired state. The next pass issues the key.
 #[derive(clap::Args)]
@@ -47,6 +47,28 @@ pub struct RotateArgs {
     leaked: bool,
 }
 
+/// Offboard a user: `disabled: true` in the desired state, and every connection goes. It survives
+/// the user's next click. The next pass revokes the keys.
+#[derive(clap::Args)]
+pub struct OffboardArgs {
+    /// The user's id, as in desired.yaml
+    #[arg(value_name = "USER")]
+    user: UserId,
+    #[command(flatten)]
+    then: ThenArgs,
+}
+
+/// What follows an edit.
+#[derive(clap::Args, Default)]
+struct ThenArgs {
+    /// Run the user's pass at once
+    #[arg(long)]
+    now: bool,
+    /// For programs: JSON
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(clap::Args)]
 struct ConnectionArgs {
     /// The user's id, as in desired.yaml
@@ -55,14 +77,13 @@ struct ConnectionArgs {
     /// The service's id, as in the registry
     #[arg(value_name = "SERVICE")]
     service: ServiceId,
-    /// For programs: JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    then: ThenArgs,
 }
 
 impl ConnectionArgs {
     fn new(user: &UserId, service: &ServiceId) -> Self {
-        Self { user: user.clone(), service: service.clone(), json: false }
+        Self { user: user.clone(), service: service.clone(), then: ThenArgs::default() }
     }
 }
 
@@ -89,7 +110,7 @@ impl RotateArgs {
 struct EditJson<'a> {
     version: u8,
     user: &'a UserId,
-    service: &'a ServiceId,
+    service: Option<&'a ServiceId>,
     changed: bool,
     revision: Digest,
 }
@@ -158,22 +179,41 @@ fn edit(
     change: &Change,
     verb: &str,
 ) -> Result<u8, Failure> {
-    let ConnectionArgs { user, service, json } = connection;
+    let ConnectionArgs { user, service, then } = connection;
+    finish(settings, change, user, Some(service), then, &format!("{user} {verb} {service}"))
+}
+
+pub fn offboard(settings: &Settings, args: &OffboardArgs) -> Result<u8, Failure> {
+    let OffboardArgs { user, then } = args;
+    let change = Change::Offboard { user: user.clone() };
+    finish(settings, &change, user, None, then, &format!("{user} is offboarded"))
+}
+
+/// Makes the edit, says so, and shows what follows or lets it follow.
+fn finish(
+    settings: &Settings,
+    change: &Change,
+    user: &UserId,
+    service: Option<&ServiceId>,
+    then: &ThenArgs,
+    done: &str,
+) -> Result<u8, Failure> {
     let edited = edit_when_still(settings, change)?;
-    if *json {
+    let revision = edited.revision.short();
+    if then.json && !then.now {
         let (changed, revision) = (edited.changed, edited.revision);
         let body = EditJson { version: 1, user, service, changed, revision };
         say(&serde_json::to_string_pretty(&body)?);
         return Ok(0);
     }
-    let revision = edited.revision.short();
-    if edited.changed {
-        say(&format!("{user} {verb} {service} (revision {revision})."));
-    } else {
-        say(&format!("It was so already: {user} {verb} {service} (revision {revision})."));
+    if !then.json {
+        let already = if edited.changed { "" } else { "It was so already: " };
+        say(&format!("{already}{done} (revision {revision})."));
     }
-    let scope =
-        Scope { user: Some(user.clone()), service: Some(service.clone()), retry_now: false };
+    if then.now {
+        return reconcile::run(settings, &reconcile::Args::of_user(user, then.json));
+    }
+    let scope = Scope { user: Some(user.clone()), service: service.cloned(), retry_now: false };
     let planned = block_on(settings.pass(scope).plan(None))??;
     say("What the next pass (`service-connector reconcile`) will do:\n");
     plan::show(&planned, &FormArgs::default())?;

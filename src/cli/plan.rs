@@ -39,6 +39,10 @@ pub struct ScopeArgs {
 }
 
 impl ScopeArgs {
+    pub fn of_user(user: &UserId) -> Self {
+        Self { user: Some(user.clone()), ..Self::default() }
+    }
+
     pub fn scope(&self) -> Scope {
         let (user, service) = (self.user.clone(), self.service.clone());
         Scope { user, service, retry_now: self.retry_now }

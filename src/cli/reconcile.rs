@@ -35,6 +35,13 @@ pub struct Args {
     out: Option<PathBuf>,
 }
 
+impl Args {
+    /// The pass of one user.
+    pub fn of_user(user: &UserId, json: bool) -> Self {
+        Self { scope: ScopeArgs::of_user(user), json, ..Self::default() }
+    }
+}
+
 /// A connection that the guard keeps as it is.
 #[derive(Serialize)]
 struct HeldJson<'a> {

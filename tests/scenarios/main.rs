@@ -6,6 +6,7 @@ mod commands;
 mod desired;
 mod guard;
 mod homes;
+mod operators;
 mod output;
 mod people;
 mod quiet;
