@@ -17,6 +17,7 @@ use crate::model::actual::{Actual, HomeLook};
 use crate::model::desired::{Desired, People};
 use crate::model::digest::Digest;
 use crate::model::name::{AccountName, ServiceId, UserId};
+use crate::model::plan::Scope;
 use crate::model::registry::{Endpoint, Registry, Rendition};
 use crate::model::yaml::{self, YamlError};
 use crate::registry_dir::{self, DirError, Problem};
@@ -149,16 +150,17 @@ impl IntentError {
     }
 }
 
-/// Looks at every home that may hold files of ours, or will.
+/// Looks at every home in scope that may hold files of ours, or will.
 #[must_use]
 pub fn homes(
     installer: &Installer,
     wanted: &Wanted,
     actual: &Actual,
+    scope: &Scope,
 ) -> BTreeMap<AccountName, HomeLook> {
-    let mut accounts: Vec<&AccountName> =
-        actual.installed.values().flat_map(BTreeMap::keys).collect();
-    let present = accounts_of(wanted, actual);
+    let records = actual.installed.iter().filter(|(user, _)| scope.has_user(user));
+    let mut accounts: Vec<&AccountName> = records.flat_map(|(_, homes)| homes.keys()).collect();
+    let present = accounts_of(wanted, actual, scope);
     accounts.extend(present.values());
     accounts.sort_unstable();
     accounts.dedup();
@@ -170,12 +172,14 @@ pub fn homes(
 pub fn accounts_of<'a>(
     wanted: &'a Wanted,
     actual: &'a Actual,
+    scope: &Scope,
 ) -> BTreeMap<&'a UserId, AccountName> {
     let desired = wanted.desired.users.iter();
     let desired = desired.filter(|(_, user)| !user.connections.is_empty()).map(|(user, _)| user);
     desired
         .chain(actual.tokens.keys())
         .chain(actual.installed.keys())
+        .filter(|user| scope.has_user(user))
         .filter_map(|user| Some((user, wanted.people.person(user).ok()?.account)))
         .collect()
 }

@@ -229,8 +229,8 @@ impl Pass {
         let intent = self.settled_intent(&actual).await;
         let at = at.unwrap_or_else(self.clock);
         if let Ok(wanted) = &intent.desired {
-            actual.homes = observe::homes(&self.installer, wanted, &actual);
-            let accounts = observe::accounts_of(wanted, &actual);
+            actual.homes = observe::homes(&self.installer, wanted, &actual, &self.scope);
+            let accounts = observe::accounts_of(wanted, &actual, &self.scope);
             if let Some(store) = store {
                 let absent: Vec<_> = accounts.into_iter().map(|(u, a)| (u.clone(), a)).collect();
                 // What cannot be noted now is noted by the next pass; nothing depends on the hour.

@@ -93,10 +93,7 @@ fn health_asks_every_service_and_says_which_is_not_well() {
     scene.faults(CRM).clear();
     scene.faults(CRM).set_clock_offset(3600);
     let json = scene.run(&["health", "crm", "--json"]).expect(1).json();
-    assert!(
-        json["services"][0]["trouble"].as_str().unwrap().contains("minutes ahead"),
-        "{json}"
-    );
+    assert!(json["services"][0]["trouble"].as_str().unwrap().contains("minutes ahead"), "{json}");
     assert_eq!(scene.calls(CRM), (0, 0), "no secret is needed");
 }
 
