@@ -9,6 +9,12 @@ use crate::scene::Scene;
 
 const CRM: Kind = Kind::Crm;
 
+fn remove_database(scene: &Scene) {
+    for file in ["state.sqlite3", "state.sqlite3-wal", "state.sqlite3-shm"] {
+        fs::remove_file(scene.path(&format!("state/{file}"))).unwrap();
+    }
+}
+
 #[test]
 fn a_state_that_may_not_be_looked_at_is_never_taken_for_none() {
     let scene = Scene::new();
@@ -22,4 +28,34 @@ fn a_state_that_may_not_be_looked_at_is_never_taken_for_none() {
         });
         looked.expect(1).does_not_say("connecting").does_not_say("issue a key");
     }
+}
+
+#[test]
+fn a_database_that_is_missing_together_with_the_homes_is_never_a_new_one() {
+    let scene = Scene::new();
+    scene.connect("john", CRM);
+    scene.pass(0);
+    remove_database(&scene);
+    fs::rename(scene.path("homes"), scene.path("unmounted")).unwrap();
+    let pass = || {
+        scene.run_with(&["reconcile"], |command| {
+            command.env("SC_HOMES_CREATE", "false");
+        })
+    };
+    pass().expect(1).says("nobody can tell whether it was lost");
+    assert!(!scene.path("state/state.sqlite3").exists());
+    assert_eq!(scene.calls(CRM), (1, 0));
+    fs::rename(scene.path("unmounted"), scene.path("homes")).unwrap();
+    pass().expect(1).says("it was lost");
+}
+
+#[test]
+fn a_database_that_is_missing_where_the_history_tells_of_a_pass_is_an_error() {
+    let scene = Scene::new();
+    scene.desired("users:\n  john:\n    connections:\n      crm: {}\n");
+    scene.pass(0);
+    remove_database(&scene);
+    fs::remove_dir_all(scene.path("homes")).unwrap();
+    scene.pass(1).says("it was lost").says("a pass acted on");
+    assert_eq!(scene.calls(CRM), (1, 0));
 }
