@@ -59,3 +59,18 @@ fn a_database_that_is_missing_where_the_history_tells_of_a_pass_is_an_error() {
     scene.pass(1).says("it was lost").says("a pass acted on");
     assert_eq!(scene.calls(CRM), (1, 0));
 }
+
+#[test]
+fn nothing_but_a_pass_makes_a_database() {
+    let scene = Scene::new();
+    scene.connect("john", CRM);
+    scene.pass(0);
+    remove_database(&scene);
+    let forgotten = ["forget", "john", "crm", "0123", "--reason", "it is gone"];
+    scene.run(&forgotten).expect(1).says("there is no state");
+    for command in [&["approve", &"0".repeat(64)][..], &["events"], &["explain", "john", "crm"]] {
+        scene.run(command);
+        assert!(!scene.path("state/state.sqlite3").exists(), "{command:?}");
+    }
+    scene.pass(1).says("it was lost");
+}
