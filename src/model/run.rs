@@ -22,7 +22,7 @@ use super::name::{AccountName, Email, EnvName, InstanceId, OpId, ServiceId, User
 use super::outcome::{
     Answer, Change, Found, IssueAnswer, Outcome, PutOutcome, Recorded, RevokeAnswer, What,
 };
-use super::registry::Registry;
+use super::registry::{Registry, ValueTemplate};
 use super::token::{Ask, Move};
 use lane::{Address, Lane};
 use person::Person;
@@ -96,6 +96,7 @@ pub struct Run {
     journal: Vec<Change>,
     backoffs: BTreeMap<(UserId, ServiceId), u32>,
     wishes: BTreeMap<(UserId, ServiceId), Digest>,
+    templates: BTreeMap<ServiceId, Vec<(EnvName, ValueTemplate)>>,
     outcomes: Vec<Outcome>,
     broken: Option<String>,
     stopped: bool,
@@ -195,6 +196,11 @@ impl Run {
             journal: Vec::new(),
             backoffs: BTreeMap::new(),
             wishes: BTreeMap::new(),
+            templates: setting
+                .registry
+                .services()
+                .map(|service| (service.id.clone(), service.rendition.env.clone()))
+                .collect(),
             outcomes: Vec::new(),
             broken: None,
             stopped: false,

@@ -8,6 +8,7 @@ use service_connector::example_service::Kind;
 use crate::scene::Scene;
 
 const CRM: Kind = Kind::Crm;
+const INVOICING: Kind = Kind::Invoicing;
 
 fn remove_database(scene: &Scene) {
     for file in ["state.sqlite3", "state.sqlite3-wal", "state.sqlite3-shm"] {
@@ -28,6 +29,25 @@ fn a_state_that_may_not_be_looked_at_is_never_taken_for_none() {
         });
         looked.expect(1).does_not_say("connecting").does_not_say("issue a key");
     }
+}
+
+#[test]
+fn a_key_that_cannot_stand_in_its_variable_is_refused_and_keeps_no_other_key_out() {
+    let scene = Scene::new();
+    // Room for the sample that templates are checked with, and not for a real key.
+    let long = format!("env:\n  CRM_LONG: \"{}{{{{ api_key }}}}\"", "x".repeat(4080));
+    scene.entry(CRM, "env:", &long);
+    scene.run(&["validate"]).expect(0);
+    scene.connect("john", CRM);
+    scene.connect("john", INVOICING);
+    scene.pass(4).says("its api_key cannot stand in CRM_LONG");
+    scene.working_key("john", INVOICING);
+    scene.retry(4);
+    assert_eq!(scene.phases("john", CRM)[0], "revoked");
+    scene.reset_entry(CRM);
+    scene.retry(0);
+    scene.working_key("john", CRM);
+    assert_eq!(scene.live(CRM).len(), 1);
 }
 
 #[test]
