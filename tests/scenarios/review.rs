@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use service_connector::example_service::Kind;
+use service_connector::example_service::{Fault, Kind, On};
 
-use crate::scene::Scene;
+use crate::scene::{DAY, Scene};
 
 const CRM: Kind = Kind::Crm;
 const INVOICING: Kind = Kind::Invoicing;
@@ -93,4 +93,31 @@ fn nothing_but_a_pass_makes_a_database() {
         assert!(!scene.path("state/state.sqlite3").exists(), "{command:?}");
     }
     scene.pass(1).says("it was lost");
+}
+
+#[test]
+fn a_failure_under_a_clock_that_ran_ahead_keeps_nobody_waiting_once_it_is_set_right() {
+    let scene = Scene::new();
+    scene.connect("john", CRM);
+    scene.let_pass(400 * DAY);
+    scene.faults(CRM).next(On::Exchange, Fault::ServerError, 1);
+    scene.pass(4);
+    scene.let_pass(-400 * DAY);
+    scene.pass(0);
+    scene.working_key("john", CRM);
+}
+
+#[test]
+fn a_leaked_key_that_was_issued_under_a_clock_that_ran_ahead_is_revoked() {
+    let scene = Scene::new();
+    scene.connect("john", CRM);
+    scene.let_pass(10 * DAY);
+    scene.pass(0);
+    let leaked = scene.working_key("john", CRM);
+    scene.let_pass(-10 * DAY);
+    scene.run(&["rotate", "john", "crm", "--leaked"]).expect(0);
+    scene.pass(0);
+    assert!(!scene.works(CRM, &leaked));
+    assert_ne!(scene.working_key("john", CRM), leaked);
+    scene.pass(0).says("Nothing to do");
 }
