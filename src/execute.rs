@@ -100,8 +100,8 @@ pub async fn execute(
             }
         };
     }
-    let broken = run.broken().map(str::to_owned);
-    (driver.finish(), Executed { outcomes, broken, stopped: stopping })
+    let (broken, stopped) = (run.broken().map(str::to_owned), run.was_cut_short());
+    (driver.finish(), Executed { outcomes, broken, stopped })
 }
 
 fn log(outcome: &Outcome) {

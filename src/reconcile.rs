@@ -416,7 +416,6 @@ impl Pass {
             }
             _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -461,9 +460,10 @@ fn exit(
 fn last_pass(passed: &Passed, at: Timestamp, took: jiff::SignedDuration) -> LastPass {
     let outcomes = &passed.executed.outcomes;
     let mut failed: Vec<FailedRecord> = outcomes.iter().filter_map(failed_record).collect();
+    let ended = if passed.executed.stopped { ", ended before the rest" } else { "" };
     let summary = match &passed.planned.intent_error {
         Some(error) => format!("only debts were paid: {error}"),
-        None => format!("{} actions, {} failed", outcomes.len(), failed.len()),
+        None => format!("{} actions, {} failed{ended}", outcomes.len(), failed.len()),
     };
     failed.truncate(MAX_FAILED);
     let held = &passed.planned.held;

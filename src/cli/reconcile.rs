@@ -58,6 +58,8 @@ struct PassJson<'a> {
     held: Vec<HeldJson<'a>>,
     held_digest: Option<Digest>,
     notes: Vec<String>,
+    /// Whether somebody ended the pass before all of it was begun.
+    stopped: bool,
     error: Option<String>,
 }
 
@@ -120,7 +122,9 @@ fn finish(passed: &Passed) {
     if let Some(error) = &passed.executed.broken {
         say(&format!("The state could not be written; nothing new was begun: {error}"));
     }
-    if outcomes.is_empty() && planned.intent_error.is_none() {
+    if passed.executed.stopped {
+        say("Ended before all was begun; the next pass does the rest.");
+    } else if outcomes.is_empty() && planned.intent_error.is_none() {
         say("Nothing to do.");
     }
 }
@@ -142,4 +146,5 @@ fn json(passed: &Passed) -> PassJson<'_> {
         notes: passed.planned.notes.iter().map(note_line).collect(),
         error: passed.planned.intent_error.as_ref().map(|error| report::chain(error)),
     }
+        stopped: passed.executed.stopped,
 }

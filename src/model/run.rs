@@ -252,6 +252,14 @@ impl Run {
             && (self.halted() || self.people.values().all(Person::is_idle))
     }
 
+    /// Whether somebody ended the pass before all of it was begun.
+    #[must_use]
+    pub fn was_cut_short(&self) -> bool {
+        self.stopped
+            && !(self.lanes.values().all(Lane::is_idle)
+                && self.people.values().all(Person::is_idle))
+    }
+
     fn halted(&self) -> bool {
         self.stopped || self.broken.is_some()
     }

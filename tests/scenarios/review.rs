@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use service_connector::example_service::{Fault, Kind, On};
 
-use crate::scene::{DAY, Scene};
+use crate::scene::{DAY, Scene, wait_until};
 
 const CRM: Kind = Kind::Crm;
 const INVOICING: Kind = Kind::Invoicing;
@@ -29,6 +31,23 @@ fn a_state_that_may_not_be_looked_at_is_never_taken_for_none() {
         });
         looked.expect(1).does_not_say("connecting").does_not_say("issue a key");
     }
+}
+
+#[test]
+fn a_pass_that_was_ended_early_is_not_called_converged() {
+    let scene = Scene::new();
+    scene.entry(CRM, "per_minute: 600", "per_minute: 1");
+    scene.connect("eva", CRM);
+    scene.connect("john", CRM);
+    let pass = scene.start(&["reconcile"]);
+    wait_until("the service is asked", || scene.calls(CRM).0 == 1);
+    kill(Pid::from_raw(i32::try_from(pass.id()).unwrap()), Signal::SIGTERM).unwrap();
+    scene.wait(pass).expect(4).says("Ended before all was begun");
+    assert_eq!(scene.status()["last_pass"]["exit"], 4);
+    scene.reset_entry(CRM);
+    scene.pass(0);
+    scene.working_key("eva", CRM);
+    scene.working_key("john", CRM);
 }
 
 #[test]
