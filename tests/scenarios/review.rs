@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -139,4 +140,28 @@ fn a_leaked_key_that_was_issued_under_a_clock_that_ran_ahead_is_revoked() {
     assert!(!scene.works(CRM, &leaked));
     assert_ne!(scene.working_key("john", CRM), leaked);
     scene.pass(0).says("Nothing to do");
+}
+
+#[test]
+fn an_output_that_could_not_be_written_is_an_error() {
+    let scene = Scene::new();
+    scene.connect("john", CRM);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let ended = Command::new(env!("CARGO_BIN_EXE_service-connector"))
+        .args(["plan", "--json"])
+        .env_clear()
+        .current_dir(scene.root())
+        .env("SC_DESIRED", scene.path("desired.yaml"))
+        .env("SC_PEOPLE", scene.path("people.yaml"))
+        .env("SC_REGISTRY", scene.path("registry"))
+        .env("SC_SKILLS", concat!(env!("CARGO_MANIFEST_DIR"), "/skills"))
+        .env("SC_STATE", scene.path("state"))
+        .env("SC_HOMES", scene.path("homes"))
+        .stdin(Stdio::null())
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("No space left on device"));
 }
