@@ -143,6 +143,21 @@ fn a_leaked_key_that_was_issued_under_a_clock_that_ran_ahead_is_revoked() {
 }
 
 #[test]
+fn nobodys_name_looks_like_another_event() {
+    let scene = Scene::new();
+    let named = scene.run_with(&["connect", "john", "crm", "--json"], |command| {
+        command.env("USER", "x\n2026-01-01T00:00:00Z  root  forged\x1b[2K");
+    });
+    named.expect(0);
+    scene.pass(0);
+    let events = scene.run(&["events", "--json"]).expect(0).json();
+    let count = events["events"].as_array().unwrap().len();
+    let shown = scene.run(&["events"]).expect(0);
+    assert_eq!(shown.stdout.lines().count(), count, "{}", shown.stdout);
+    shown.does_not_say("\x1b");
+}
+
+#[test]
 fn an_output_that_could_not_be_written_is_an_error() {
     let scene = Scene::new();
     scene.connect("john", CRM);
