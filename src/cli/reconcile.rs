@@ -108,7 +108,9 @@ fn finish(passed: &Passed) {
         report::error(error);
         say("Only debts were paid; nothing else was done.");
     }
-    for note in planned.notes.iter().filter(|note| note.kind != NoteKind::Remark) {
+    let of_the_whole = |note: &Note| note.user.is_none() && note.service.is_none();
+    let told = |note: &&Note| note.kind != NoteKind::Remark || of_the_whole(note);
+    for note in planned.notes.iter().filter(told) {
         say(&format!("! {}", note_line(note)));
     }
     if !planned.held.is_empty() {
@@ -144,7 +146,7 @@ fn json(passed: &Passed) -> PassJson<'_> {
         held: held.losses.iter().map(|l| HeldJson { user: &l.user, service: &l.service }).collect(),
         held_digest: (!held.is_empty()).then(|| held.digest()),
         notes: passed.planned.notes.iter().map(note_line).collect(),
+        stopped: passed.executed.stopped,
         error: passed.planned.intent_error.as_ref().map(|error| report::chain(error)),
     }
-        stopped: passed.executed.stopped,
 }

@@ -180,3 +180,18 @@ fn an_output_that_could_not_be_written_is_an_error() {
     assert_eq!(ended.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&ended.stderr).contains("No space left on device"));
 }
+
+#[test]
+fn a_user_or_service_that_nobody_knows_does_not_look_like_one_in_order() {
+    let scene = Scene::new();
+    scene.connect("john", CRM);
+    scene.pass(0);
+    for command in ["plan", "reconcile", "status"] {
+        let what = scene.run(&[command, "--user", "jhon"]).expect(0);
+        what.says("jhon is connected to nothing, and is not to be");
+        let what = scene.run(&[command, "--service", "cmr"]).expect(0);
+        what.says("cmr is a service that neither the registry nor the state knows");
+        let what = scene.run(&[command, "--user", "john", "--service", "crm"]).expect(0);
+        what.does_not_say("connected to nothing").does_not_say("neither the registry");
+    }
+}
