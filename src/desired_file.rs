@@ -216,6 +216,10 @@ impl DesiredFile {
     fn raw(&self) -> Result<Raw, LoadError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => LoadError::Missing(self.path.clone()),
+            _ if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                let source = io::Error::other("it is a link: name the file itself");
+                LoadError::Read { path: self.path.clone(), source }
+            }
             _ => LoadError::Read { path: self.path.clone(), source },
         };
         let file = OpenOptions::new()

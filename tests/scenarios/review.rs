@@ -195,3 +195,12 @@ fn a_user_or_service_that_nobody_knows_does_not_look_like_one_in_order() {
         what.does_not_say("connected to nothing").does_not_say("neither the registry");
     }
 }
+
+#[test]
+fn a_desired_state_that_is_a_link_is_refused_in_words_that_say_so() {
+    let scene = Scene::new();
+    fs::rename(scene.path("desired.yaml"), scene.path("real.yaml")).unwrap();
+    symlink("real.yaml", scene.path("desired.yaml")).unwrap();
+    scene.pass(1).says("it is a link: name the file itself");
+    scene.run(&["connect", "john", "crm"]).expect(1).says("it is a link");
+}
