@@ -14,6 +14,7 @@ mod settings;
 mod status;
 mod validate;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -93,7 +94,13 @@ pub fn main() -> ExitCode {
     start_logging();
     leave_no_core();
     match dispatch(cli) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => match report::said_in_vain() {
+            None => ExitCode::from(code),
+            Some(error) => {
+                report::error(&io::Error::other(format!("standard output: {error}")));
+                ExitCode::FAILURE
+            }
+        },
         Err(error) => {
             report::error(&*error);
             ExitCode::FAILURE

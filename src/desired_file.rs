@@ -26,6 +26,8 @@ use crate::model::yaml::{self, YamlError};
 
 /// How long a file that our own writers did not make must have been still.
 const STILL: SignedDuration = SignedDuration::from_secs(2);
+/// What the history says of a revision that our own writers did not make.
+pub const BY_HAND: &str = "by hand";
 /// How long a writer waits for the others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -132,7 +134,7 @@ impl DesiredFile {
         if raw.revision != loaded.revision {
             return Err(EditError::Conflict { now: raw.revision });
         }
-        Ok(self.record(&raw, &[(who, "by hand")], now)?)
+        Ok(self.record(&raw, &[(who, BY_HAND)], now)?)
     }
 
     /// Makes one change.
@@ -183,7 +185,7 @@ impl DesiredFile {
             Made::Last => {}
             Made::BeforeLast => self.record(&raw, &[("", "an edit before this failed")], now)?,
             // It was read as a whole by the edit.
-            Made::ByHand => self.record(&raw, &[("", "by hand")], now)?,
+            Made::ByHand => self.record(&raw, &[("", BY_HAND)], now)?,
         }
         let Some(text) = edited.text else {
             return Ok(Batch { revision: raw.revision, outcomes: edited.outcomes });
@@ -214,6 +216,10 @@ impl DesiredFile {
     fn raw(&self) -> Result<Raw, LoadError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => LoadError::Missing(self.path.clone()),
+            _ if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                let source = io::Error::other("it is a link: name the file itself");
+                LoadError::Read { path: self.path.clone(), source }
+            }
             _ => LoadError::Read { path: self.path.clone(), source },
         };
         let file = OpenOptions::new()

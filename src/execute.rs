@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::exchange::{Exchange, RevokeBy};
 use crate::installer::Installer;
@@ -88,7 +89,7 @@ pub async fn execute(
         event = loop {
             let next = tokio::select! {
                 Some(message) = messages.recv() => driver.event_of(message),
-                () = driver.sleep(clock()) => Some(Event::Woke),
+                () = driver.sleep() => Some(Event::Woke),
                 () = &mut stop, if !stopping => {
                     stopping = true;
                     Some(Event::Stop)
@@ -99,8 +100,8 @@ pub async fn execute(
             }
         };
     }
-    let broken = run.broken().map(str::to_owned);
-    (driver.finish(), Executed { outcomes, broken, stopped: stopping })
+    let (broken, stopped) = (run.broken().map(str::to_owned), run.was_cut_short());
+    (driver.finish(), Executed { outcomes, broken, stopped })
 }
 
 fn log(outcome: &Outcome) {
@@ -116,7 +117,9 @@ struct Driver {
     writer: Writer,
     sender: mpsc::UnboundedSender<Message>,
     puts: Arc<Semaphore>,
-    wakes: BTreeSet<Timestamp>,
+    clock: fn() -> Timestamp,
+    /// By a clock that nobody sets.
+    wakes: BTreeSet<Instant>,
 }
 
 impl Driver {
@@ -131,6 +134,7 @@ impl Driver {
             writer: Writer::start(store, edges.renditions, edges.clock, reply),
             sender,
             puts: Arc::new(Semaphore::new(PUTS)),
+            clock: edges.clock,
             wakes: BTreeSet::new(),
         }
     }
@@ -148,7 +152,8 @@ impl Driver {
                 });
             }
             Effect::Wake(time) => {
-                self.wakes.insert(time);
+                let wait = Duration::try_from(time.duration_since((self.clock)()));
+                self.wakes.insert(Instant::now() + wait.unwrap_or_default()); // past: at once
             }
         }
     }
@@ -230,10 +235,9 @@ impl Driver {
     }
 
     /// Until the next wake; for ever when there is none.
-    async fn sleep(&mut self, now: Timestamp) {
+    async fn sleep(&mut self) {
         let Some(next) = self.wakes.first().copied() else { return std::future::pending().await };
-        let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default(); // past: at once
-        tokio::time::sleep(wait).await;
+        tokio::time::sleep_until(next).await;
         self.wakes.remove(&next);
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::desired_file::DesiredFile;
+use crate::desired_file::{BY_HAND, DesiredFile};
 use crate::exchange::{Exchange, Secrets};
 use crate::execute::{Edges, Executed, execute};
 use crate::installer::Installer;
@@ -29,6 +29,9 @@ pub const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
 
 /// How long nothing is renewed at a service whose clock disagrees; then a renewal looks again.
 const NO_RENEWAL: SignedDuration = SignedDuration::from_hours(1);
+
+/// Who took up a revision that was made by hand.
+const ADOPTER: &str = "reconcile";
 
 /// So many failures are remembered of a pass.
 const MAX_FAILED: usize = 100;
@@ -65,6 +68,17 @@ pub enum PassError {
         path: String,
         /// What shows that there was one.
         trace: String,
+    },
+    /// There is no database, and nobody can tell whether there was one.
+    #[error(
+        "there is no state at {path}, and no home could be looked at, so nobody can tell whether \
+         it was lost ({why}): mend that first"
+    )]
+    NoTrace {
+        /// Where it should be.
+        path: String,
+        /// Why a home could not be looked at.
+        why: String,
     },
     /// There is no database yet, and nobody knows what is desired.
     #[error(transparent)]
@@ -209,7 +223,7 @@ impl Pass {
         }
         if let Ok(wanted) = &planned.intent.desired {
             let file = DesiredFile::new(&self.places.desired);
-            file.adopt(&wanted.loaded, "reconcile", began).map_err(PassError::Adopt)?;
+            file.adopt(&wanted.loaded, ADOPTER, began).map_err(PassError::Adopt)?;
             let edits = file.edits().map_err(|error| PassError::Adopt(error.into()))?;
             store.tell_edits(&edits, began)?;
         }
@@ -370,21 +384,38 @@ impl Pass {
         };
         // Without it there are no debts to pay: while nobody knows what is desired, none is made.
         let wanted = self.settled_intent(&Actual::default()).await.desired?;
-        let former = DesiredFile::new(&self.places.desired).formerly();
+        let file = DesiredFile::new(&self.places.desired);
+        let former = file.formerly();
         let listed = wanted.people.listed().map(|(user, _)| user);
         let everybody = wanted.desired.users.keys().chain(listed).chain(&former);
         let accounts: BTreeSet<AccountName> =
             everybody.filter_map(|user| Some(wanted.people.person(user).ok()?.account)).collect();
-        for (account, look) in self.installer.look(&accounts.iter().collect::<Vec<_>>()) {
+        let looks = self.installer.look(&accounts.iter().collect::<Vec<_>>());
+        let path = path.display().to_string();
+        for (account, look) in &looks {
             if let HomeLook::Seen(facts) = look
                 && let Some(generation) = facts.env.and_then(|env| env.generation)
             {
                 let trace =
                     format!("the home of {account} holds generation {generation} of our files");
-                return Err(PassError::StateLost { path: path.display().to_string(), trace });
+                return Err(PassError::StateLost { path, trace });
             }
         }
-        Ok(())
+        let edits = file.edits().map_err(|error| PassError::Adopt(error.into()))?;
+        if let Some(edit) = edits.iter().find(|edit| edit.who == ADOPTER && edit.what == BY_HAND) {
+            let trace = format!("a pass acted on {} at {}", file.path().display(), edit.at);
+            return Err(PassError::StateLost { path, trace });
+        }
+        // With homes that are not mounted the state may be missing for the same reason.
+        match looks.first_key_value() {
+            Some((account, HomeLook::Unknown(why)))
+                if looks.values().all(|look| matches!(look, HomeLook::Unknown(_))) =>
+            {
+                let why = format!("{account}: {why}");
+                Err(PassError::NoTrace { path, why })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -429,9 +460,10 @@ fn exit(
 fn last_pass(passed: &Passed, at: Timestamp, took: jiff::SignedDuration) -> LastPass {
     let outcomes = &passed.executed.outcomes;
     let mut failed: Vec<FailedRecord> = outcomes.iter().filter_map(failed_record).collect();
+    let ended = if passed.executed.stopped { ", ended before the rest" } else { "" };
     let summary = match &passed.planned.intent_error {
         Some(error) => format!("only debts were paid: {error}"),
-        None => format!("{} actions, {} failed", outcomes.len(), failed.len()),
+        None => format!("{} actions, {} failed{ended}", outcomes.len(), failed.len()),
     };
     failed.truncate(MAX_FAILED);
     let held = &passed.planned.held;

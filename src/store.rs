@@ -182,7 +182,7 @@ impl Store {
     /// See [`StoreError`]. With tokens in the state a missing or wrong sealing key is one.
     pub fn open(state_dir: &Path, sealing_key: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join(DATABASE);
-        let is_new = !path.exists();
+        let is_new = !is_there(&path)?;
         let key = if is_new {
             SealingKey::read_or_make(sealing_key)?
         } else {
@@ -209,7 +209,7 @@ impl Store {
     /// See [`StoreError`]; [`StoreError::Missing`] where there is none yet.
     pub fn open_to_read(state_dir: &Path) -> Result<Self, StoreError> {
         let path = state_dir.join(DATABASE);
-        if !path.exists() {
+        if !is_there(&path)? {
             return Err(StoreError::Missing(path));
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -328,6 +328,11 @@ impl Store {
     fn damaged(&self, what: &'static str, found: &impl ToString) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), what, found: found.to_string() }
     }
+}
+
+/// Whether there is a database. Where it may not be looked, nobody can tell.
+fn is_there(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map_err(|source| StoreError::File { path: path.to_owned(), source })
 }
 
 fn database(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError {

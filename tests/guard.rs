@@ -240,6 +240,15 @@ fn removals_of_the_last_hour_count() {
 }
 
 #[test]
+fn whoever_comes_and_goes_time_and_again_moves_no_limit() {
+    let mut given = settled(4, 5);
+    // Sixty times within the hour, and there again: as if there had been 80 connections.
+    given.actual.recent_removals = vec![(user(3), service(0)); 60];
+    (0..3).for_each(|number| (0..2).for_each(|of| unwant(&mut given, number, of)));
+    assert_eq!(judged(&given).1.losses.len(), 6);
+}
+
+#[test]
 fn an_expiry_of_the_whole_fleet_is_held_but_renewal_goes_on() {
     let mut given = settled_at(4, 3, "2026-08-01T00:00:00Z");
     let (approved, held) = judged(&given);

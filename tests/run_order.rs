@@ -8,9 +8,11 @@ use std::num::NonZeroU32;
 
 use jiff::{SignedDuration, Timestamp};
 use service_connector::model::actual::TroubleKind;
+use service_connector::model::guard;
 use service_connector::model::name::{OpId, ServiceId};
 use service_connector::model::outcome::Found;
 use service_connector::model::registry::{Contract, Limits};
+use service_connector::model::run::{Effect, Event, Run, Setting};
 use service_connector::model::token::{Move, Phase};
 
 use support::fleet::{change_service, newcomers, service, settled, settled_at, unwant, user};
@@ -307,4 +309,31 @@ fn a_clock_that_is_off_is_noticed_and_stops_renewals_until_it_agrees_again() {
     simulated::pass(&mut given, &mut services);
     assert!(given.actual.troubles.is_empty());
     assert!(given.plan().is_empty());
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_nobody_waiting_for_a_turn() {
+    let mut given = newcomers(2, 1);
+    change_service(&mut given, &service(0), |entry| {
+        let (concurrency, per_minute) = (NonZeroU32::new(8).unwrap(), NonZeroU32::MIN);
+        entry.limits = Limits { concurrency, per_minute };
+    });
+    let (approved, _) = guard::approve(given.plan(), &given.limits);
+    let setting = Setting {
+        desired: Some(&given.desired),
+        registry: &given.registry,
+        actual: &given.actual,
+        now: given.now,
+        retry_now: false,
+    };
+    let instance = "00000000000000aa".parse().unwrap();
+    let mut run = Run::new(approved, &setting, instance, Box::new(|| 7));
+    let mut begun = |now, event| {
+        let effects = run.next(now, event);
+        effects.iter().filter(|effect| matches!(effect, Effect::Record(..))).count()
+    };
+    assert_eq!(begun(given.now, Event::Start), 1, "one a minute");
+    assert_eq!(begun(given.now + SECOND, Event::Woke), 0);
+    assert_eq!(begun(given.now - SECOND * 3600, Event::Woke), 1);
+    assert_eq!(begun(given.now - SECOND * 3599, Event::Woke), 0);
 }

@@ -79,7 +79,8 @@ pub fn line(event: &Event) -> String {
         "{at}  {:<10} {:<14} {user} {service} {token} {}",
         event.who, event.kind, event.detail
     );
-    line.trim_end().to_owned()
+    // A name and a reason are what somebody says they are: they must not look like other events.
+    line.trim_end().chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
 fn verify(store: &Store) -> Result<u8, Failure> {

@@ -34,7 +34,8 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         return Err("--reason must say why".into());
     }
     let places = &settings.places;
-    drop(Store::open_to_read(&places.state)?); // opening it to write would make one
+    // Opened to write, a state that was lost would be made anew, and nobody would miss the old one.
+    Store::open_to_read(&places.state)?;
     let _lock = PassLock::take(&places.state, || {
         anstream::eprintln!("A pass is under way; waiting for it.");
     })?;

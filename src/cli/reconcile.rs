@@ -58,6 +58,8 @@ struct PassJson<'a> {
     held: Vec<HeldJson<'a>>,
     held_digest: Option<Digest>,
     notes: Vec<String>,
+    /// Whether somebody ended the pass before all of it was begun.
+    stopped: bool,
     error: Option<String>,
 }
 
@@ -106,7 +108,9 @@ fn finish(passed: &Passed) {
         report::error(error);
         say("Only debts were paid; nothing else was done.");
     }
-    for note in planned.notes.iter().filter(|note| note.kind != NoteKind::Remark) {
+    let of_the_whole = |note: &Note| note.user.is_none() && note.service.is_none();
+    let told = |note: &&Note| note.kind != NoteKind::Remark || of_the_whole(note);
+    for note in planned.notes.iter().filter(told) {
         say(&format!("! {}", note_line(note)));
     }
     if !planned.held.is_empty() {
@@ -120,7 +124,9 @@ fn finish(passed: &Passed) {
     if let Some(error) = &passed.executed.broken {
         say(&format!("The state could not be written; nothing new was begun: {error}"));
     }
-    if outcomes.is_empty() && planned.intent_error.is_none() {
+    if passed.executed.stopped {
+        say("Ended before all was begun; the next pass does the rest.");
+    } else if outcomes.is_empty() && planned.intent_error.is_none() {
         say("Nothing to do.");
     }
 }
@@ -140,6 +146,7 @@ fn json(passed: &Passed) -> PassJson<'_> {
         held: held.losses.iter().map(|l| HeldJson { user: &l.user, service: &l.service }).collect(),
         held_digest: (!held.is_empty()).then(|| held.digest()),
         notes: passed.planned.notes.iter().map(note_line).collect(),
+        stopped: passed.executed.stopped,
         error: passed.planned.intent_error.as_ref().map(|error| report::chain(error)),
     }
 }

@@ -1,8 +1,9 @@
 //! What people see: errors with their place, outcomes, progress.
 
 use std::error::Error;
-use std::io::{IsTerminal, Write as _};
+use std::io::{self, IsTerminal, Write as _};
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
@@ -172,5 +173,19 @@ impl Progress {
 
 /// Prints a line. A reader that is gone (`| head`) ends the output, not the work.
 pub fn say(line: &str) {
-    drop(writeln!(anstream::stdout(), "{line}"));
+    match writeln!(anstream::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            SAID_IN_VAIN.get_or_init(|| error);
+        }
+        _ => {}
+    }
+}
+
+/// The first error of standard output, but for a reader that is gone: what was to be said is not
+/// there, as on a full disk.
+static SAID_IN_VAIN: OnceLock<io::Error> = OnceLock::new();
+
+/// Why not everything that was to be said could be.
+pub fn said_in_vain() -> Option<&'static io::Error> {
+    SAID_IN_VAIN.get()
 }

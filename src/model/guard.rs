@@ -116,7 +116,9 @@ fn had(census: &Census, service: Option<&ServiceId>) -> usize {
     let counts = |id: &ServiceId| service.is_none_or(|only| only == id);
     let now: usize =
         census.connections.iter().filter(|(id, _)| counts(id)).map(|(_, count)| count).sum();
-    now + census.recent.iter().filter(|(_, id)| counts(id)).count()
+    // Each once: who is connected and disconnected time and again moves no limit.
+    let recent: BTreeSet<_> = census.recent.iter().filter(|(_, id)| counts(id)).collect();
+    now + recent.len()
 }
 
 fn nobody_left(plan: &Plan) -> bool {

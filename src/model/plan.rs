@@ -214,6 +214,7 @@ pub fn plan(world: &World<'_>) -> Plan {
         .filter(|user| world.scope.has_user(user))
         .collect();
     let mut plan = Plan { census: census(actual), ..Plan::default() };
+    scope_notes(world, &users, &mut plan.notes);
     plan_notes(world, &mut plan.notes);
     for id in users {
         let subject = Subject::of(world, id);
@@ -274,6 +275,22 @@ fn census(actual: &Actual) -> Census {
         }
     }
     census
+}
+
+/// A slip of the pen looks like a world where all is well.
+fn scope_notes(world: &World<'_>, users: &BTreeSet<&UserId>, notes: &mut Vec<Note>) {
+    let mut note = |text: String| {
+        notes.push(Note { user: None, service: None, kind: NoteKind::Remark, text });
+    };
+    if let Some(user) = world.scope.user.as_ref().filter(|user| !users.contains(user)) {
+        note(format!("{user} is connected to nothing, and is not to be"));
+    }
+    if let Some(service) = &world.scope.service
+        && !world.registry.entries.contains_key(service)
+        && !world.actual.services().contains(service)
+    {
+        note(format!("{service} is a service that neither the registry nor the state knows"));
+    }
 }
 
 fn plan_notes(world: &World<'_>, notes: &mut Vec<Note>) {

@@ -22,7 +22,7 @@ use super::name::{AccountName, Email, EnvName, InstanceId, OpId, ServiceId, User
 use super::outcome::{
     Answer, Change, Found, IssueAnswer, Outcome, PutOutcome, Recorded, RevokeAnswer, What,
 };
-use super::registry::Registry;
+use super::registry::{Registry, ValueTemplate};
 use super::token::{Ask, Move};
 use lane::{Address, Lane};
 use person::Person;
@@ -96,6 +96,7 @@ pub struct Run {
     journal: Vec<Change>,
     backoffs: BTreeMap<(UserId, ServiceId), u32>,
     wishes: BTreeMap<(UserId, ServiceId), Digest>,
+    templates: BTreeMap<ServiceId, Vec<(EnvName, ValueTemplate)>>,
     outcomes: Vec<Outcome>,
     broken: Option<String>,
     stopped: bool,
@@ -195,6 +196,11 @@ impl Run {
             journal: Vec::new(),
             backoffs: BTreeMap::new(),
             wishes: BTreeMap::new(),
+            templates: setting
+                .registry
+                .services()
+                .map(|service| (service.id.clone(), service.rendition.env.clone()))
+                .collect(),
             outcomes: Vec::new(),
             broken: None,
             stopped: false,
@@ -244,6 +250,14 @@ impl Run {
             && self.calls.is_empty()
             && (self.halted() || self.lanes.values().all(Lane::is_idle))
             && (self.halted() || self.people.values().all(Person::is_idle))
+    }
+
+    /// Whether somebody ended the pass before all of it was begun.
+    #[must_use]
+    pub fn was_cut_short(&self) -> bool {
+        self.stopped
+            && !(self.lanes.values().all(Lane::is_idle)
+                && self.people.values().all(Person::is_idle))
     }
 
     fn halted(&self) -> bool {

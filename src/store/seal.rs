@@ -48,7 +48,8 @@ impl SealingKey {
     /// The file cannot be read or made.
     pub fn read_or_make(path: &Path) -> Result<Self, StoreError> {
         let unfinished = path.with_extension("unfinished");
-        if path.exists() {
+        let failed = |source| StoreError::File { path: path.to_owned(), source };
+        if path.try_exists().map_err(failed)? {
             // A run that was killed may have left the same key under both names.
             match fs::remove_file(&unfinished) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -11,6 +11,7 @@ mod output;
 mod people;
 mod quiet;
 mod registry;
+mod review;
 #[path = "../support/scene.rs"]
 mod scene;
 #[path = "../support/service.rs"]

@@ -13,7 +13,7 @@ use super::super::digest::Digest;
 use super::super::name::{OpId, ServiceId, UserId};
 use super::super::skill::Status;
 use super::super::token::{EXPIRY_LEEWAY, Phase, Token, days, later};
-use super::waiting::{is_skewed, service_trouble, tried, waiting};
+use super::waiting::{is_ahead, is_skewed, service_trouble, tried, waiting};
 use super::{Loss, LossKind, Note, NoteKind, Scope, Subject, World};
 use standing::{Standing, standing};
 
@@ -92,7 +92,7 @@ pub(super) fn pay_debts(
     let debts = tokens.iter().filter(|token| token.phase == Phase::Revoking);
     let backoff = || {
         let backoff = actual.backoffs.get(user)?.get(service)?;
-        let waits = backoff.until > now && !scope.retry_now;
+        let waits = is_ahead(backoff.until, now) && !scope.retry_now;
         waits.then(|| (backoff.until, tried(backoff)))
     };
     let trouble = service_trouble(actual, scope.retry_now, now, service);

@@ -1,13 +1,23 @@
 //! What keeps a connection from being asked for again: backoffs, and services in trouble.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::super::action::shown;
 use super::super::actual::{Actual, Backoff, TroubleKind};
 use super::super::desired::Wish;
 use super::super::digest::Digest;
 use super::super::name::{ServiceId, UserId};
+use super::super::token::later;
 use super::Scope;
+
+/// Nothing waits longer than this: services are asked again within a day, whatever they say, and
+/// the spread adds to that. A time further ahead was written under a clock that was wrong.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(25);
+
+/// Whether this time is ahead, and may be waited for.
+pub(super) fn is_ahead(until: Timestamp, now: Timestamp) -> bool {
+    until > now && until <= later(now, LONGEST_WAIT)
+}
 
 pub(super) fn is_skewed(actual: &Actual, service: &ServiceId) -> bool {
     actual.troubles.get(service).is_some_and(|trouble| trouble.kind == TroubleKind::ClockSkew)
@@ -28,7 +38,8 @@ pub(super) fn waiting(
 ) -> Option<(Timestamp, String)> {
     service_trouble(actual, scope.retry_now, now, service).or_else(|| {
         let backoff = actual.backoffs.get(user)?.get(service)?;
-        let waits = backoff.until > now && !scope.retry_now && backoff.wish == wish_digest(wish);
+        let same = backoff.wish == wish_digest(wish);
+        let waits = is_ahead(backoff.until, now) && !scope.retry_now && same;
         waits.then(|| (backoff.until, tried(backoff)))
     })
 }
@@ -47,7 +58,8 @@ pub fn service_trouble(
     service: &ServiceId,
 ) -> Option<(Timestamp, String)> {
     let trouble = actual.troubles.get(service)?;
-    let waits = trouble.kind != TroubleKind::ClockSkew && trouble.until > now && !retry_now;
+    let waits = trouble.kind != TroubleKind::ClockSkew && is_ahead(trouble.until, now);
+    let waits = waits && !retry_now;
     waits.then(|| (trouble.until, format!("{}; next at {}", trouble.message, shown(trouble.until))))
 }
 

@@ -1,10 +1,11 @@
 //! What follows from a service's answer: the table of DESIGN, "Tokens", "Answers to exchange".
 
 use jiff::{SignedDuration, Timestamp};
+use zeroize::Zeroizing;
 
 use super::super::action::IssueReason;
 use super::super::actual::{Backoff, Trouble, TroubleKind};
-use super::super::name::OpId;
+use super::super::name::{EnvValue, OpId, ServiceId};
 use super::super::outcome::{
     Answer, Change, Failure, FailureKind, Found, IssueAnswer, NewGrant, RevokeAnswer,
 };
@@ -50,7 +51,10 @@ impl Run {
         };
         let verdict = match answer.what {
             IssueAnswer::Granted(raw) => match raw.judge(&issue.binding.email, now) {
-                Ok(grant) => granted(op, grant),
+                Ok(grant) => match self.misfit(&issue.service, &grant) {
+                    None => granted(op, grant),
+                    Some(why) => refused(why),
+                },
                 Err(why) => refused(why),
             },
             IssueAnswer::Gone => Verdict {
@@ -75,6 +79,16 @@ impl Run {
             }
         };
         self.settle(now, job, answer.date, verdict, effects);
+    }
+
+    /// Why the key cannot stand where the registry wants it, if it cannot. Once taken, it would
+    /// keep every other key out of the home, too.
+    fn misfit(&self, service: &ServiceId, grant: &NewGrant) -> Option<String> {
+        self.templates.get(service)?.iter().find_map(|(name, template)| {
+            let value = Zeroizing::new(template.with(grant.api_key.expose()));
+            let error = EnvValue::parse(&value).err()?;
+            Some(format!("its api_key cannot stand in {name}: {error}"))
+        })
     }
 
     pub(super) fn revoked(

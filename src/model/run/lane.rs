@@ -103,7 +103,9 @@ impl Lane {
         if self.under_way >= most || self.queue.is_empty() {
             return Turn::Nobody;
         }
-        while self.begun.front().is_some_and(|begun| later(*begun, MINUTE) <= now) {
+        // What began in the future did so before the clock was set back: nobody waits for that.
+        let is_over = |begun: &Timestamp| later(*begun, MINUTE) <= now || *begun > now;
+        while self.begun.front().is_some_and(is_over) {
             self.begun.pop_front();
         }
         if self.begun.len() >= self.limits.per_minute.get() as usize {

@@ -10,9 +10,9 @@ use super::super::super::action::{
 use super::super::super::actual::{HomeFacts, HomeLook, Piece};
 use super::super::super::desired::Wish;
 use super::super::super::skill::Status;
-use super::super::super::token::{Ask, Phase, Token, days, later};
+use super::super::super::token::{Ask, EXPIRY_LEEWAY as CLOCK_LEEWAY, Phase, Token, days, later};
 use super::super::NoteKind;
-use super::super::waiting::trouble_until;
+use super::super::waiting::{is_ahead, trouble_until};
 use super::standing::Wanted;
 use super::{Connection, expired, expired_piece};
 
@@ -98,7 +98,8 @@ impl<'a> Connection<'a> {
         }
         let now = self.world.now;
         // Renewals are what finds out, after a while, whether the clocks agree again.
-        if self.skewed && trouble_until(self.world.actual, self.service) > Some(now) {
+        let until = trouble_until(self.world.actual, self.service);
+        if self.skewed && until.is_some_and(|until| is_ahead(until, now)) {
             return None;
         }
         if let Some(at) = wish.rotate_after.filter(|at| *at <= now && current.ask.at < *at) {
@@ -226,7 +227,10 @@ impl<'a> Connection<'a> {
 /// has: the new key would be older, too, and each pass would replace it.
 fn wrong(token: &Token, wanted: &Wanted<'_>, now: Timestamp) -> Option<RevokeReason> {
     let leak = wanted.wish.revoke_issued_before.filter(|before| *before <= now);
-    let leaked = leak.filter(|before| token.ask.at < *before);
+    // A time of issue that is yet to come was written under a wrong clock: it proves nothing.
+    let is_older =
+        |before: &Timestamp| token.ask.at < *before || later(now, CLOCK_LEEWAY) < token.ask.at;
+    let leaked = leak.filter(is_older);
     if let Some(before) = leaked {
         return Some(RevokeReason::Leaked(before));
     }
