@@ -93,7 +93,10 @@ impl Page<'_> {
             let Palette { strong, .. } = self.palette;
             match user {
                 Some(user) => self.line(format_args!("{strong}{user}{strong:#}")),
-                None => self.line(format_args!("{strong}services{strong:#}")),
+                None if section.notes.iter().all(|note| note.service.is_some()) => {
+                    self.line(format_args!("{strong}services{strong:#}"));
+                }
+                None => self.line(format_args!("{strong}in general{strong:#}")),
             }
             for action in section.actions {
                 self.action(action);
