@@ -1,40 +1,38 @@
 //! One pass: load, observe, plan, approve, execute, record.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod checks;
+mod result;
+
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use crate::desired_file::{BY_HAND, DesiredFile};
+use crate::desired_file::DesiredFile;
 use crate::exchange::{Exchange, Secrets};
 use crate::execute::{Edges, Executed, execute};
 use crate::installer::Installer;
-use crate::model::actual::{Actual, HomeLook, Trouble, TroubleKind};
+use crate::model::actual::Actual;
 use crate::model::digest::{Digest, DigestPrefix};
 use crate::model::guard::{self, ApprovedPlan, Held, Limits};
-use crate::model::name::{AccountName, EnvName, ServiceId};
-use crate::model::outcome::{Change, Found, Outcome};
-use crate::model::plan::{self, LossKind, NoteKind, Plan, Scope, World};
-use crate::model::registry::{Endpoint, Registry};
-use crate::model::run::answer::clock_skew;
+use crate::model::name::{EnvName, ServiceId};
+use crate::model::outcome::Outcome;
+use crate::model::plan::{self, Plan, Scope, World};
+use crate::model::registry::Registry;
 use crate::model::run::{Run, Setting};
-use crate::model::token::later;
 use crate::observe::{self, Intent, IntentError, Places, Wanted};
-use crate::store::{self, FailedRecord, HeldRecord, LastPass, PassLock, Store, StoreError};
+use crate::store::{self, PassLock, Store, StoreError};
+
+pub use result::{Exit, Passed, PlannedPart};
+use result::{exit, last_pass};
 
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
 pub const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
 
-/// How long nothing is renewed at a service whose clock disagrees; then a renewal looks again.
-const NO_RENEWAL: SignedDuration = SignedDuration::from_hours(1);
-
 /// Who took up a revision that was made by hand.
 const ADOPTER: &str = "reconcile";
-
-/// So many failures are remembered of a pass.
-const MAX_FAILED: usize = 100;
 
 /// Everything that a pass works with.
 pub struct Pass {
@@ -112,77 +110,6 @@ pub struct Planned {
     pub held: Held,
 }
 
-/// What a pass came to.
-pub struct Passed {
-    /// The plan that it carried out.
-    pub planned: PlannedPart,
-    /// What each action found.
-    pub executed: Executed,
-    /// The exit code of DESIGN, "The plan".
-    pub exit: Exit,
-}
-
-/// What remains of a plan once it is carried out.
-pub struct PlannedPart {
-    /// Why only debts were paid, if so.
-    pub intent_error: Option<IntentError>,
-    /// What is held back.
-    pub held: Held,
-    /// What was not done, and why.
-    pub notes: Vec<plan::Note>,
-}
-
-/// The exit codes of `plan` and `reconcile`: of several, the highest in the order 1, 3, 4, 2, 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Nothing to do; converged.
-    Converged,
-    /// `plan`: there are changes to make.
-    Changes,
-    /// Something is owed, or blocked.
-    Owed,
-    /// The guard holds something.
-    Held,
-    /// An error.
-    Error,
-}
-
-impl Exit {
-    /// The process's exit code.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Converged => 0,
-            Self::Error => 1,
-            Self::Changes => 2,
-            Self::Held => 3,
-            Self::Owed => 4,
-        }
-    }
-}
-
-impl Planned {
-    /// The exit code of a `plan` that stops here.
-    #[must_use]
-    pub fn exit(&self) -> Exit {
-        if self.intent.desired.is_err() {
-            Exit::Error
-        } else if !self.held.is_empty() {
-            Exit::Held
-        } else if is_kept_back(&self.approved.plan().notes) {
-            Exit::Owed
-        } else if self.approved.plan().is_empty() {
-            Exit::Converged
-        } else {
-            Exit::Changes
-        }
-    }
-}
-
-fn is_kept_back(notes: &[plan::Note]) -> bool {
-    notes.iter().any(|note| !matches!(note.kind, NoteKind::Remark))
-}
-
 impl Pass {
     /// What a pass would do at `at`, without doing it: no lock, no secret, no write.
     ///
@@ -192,7 +119,11 @@ impl Pass {
         let now = (self.clock)();
         let actual = match Store::open_to_read(&self.places.state) {
             Ok(store) => store.load(at.unwrap_or(now))?,
-            Err(StoreError::Missing(_)) => Actual::default(),
+            Err(StoreError::Missing(_)) => match self.refuse_lost_state().await {
+                // What is wrong with the files is said with the plan.
+                Ok(()) | Err(PassError::Intent(_)) => Actual::default(),
+                Err(lost) => return Err(lost),
+            },
             Err(error) => return Err(error.into()),
         };
         Ok(self.planned(actual, at, None).await)
@@ -336,95 +267,6 @@ impl Pass {
         let names = needed.iter().map(|(_, name)| *name);
         Exchange::new(Secrets::from_dir_or_env(self.secrets_dir.as_deref(), names))
     }
-
-    /// Asks the services of which something is to be done by time alone what time it is there, and
-    /// records where theirs and ours disagree. Says whether anything was recorded.
-    async fn clocks_disagree(
-        &self,
-        store: &mut Store,
-        planned: &Planned,
-        exchange: &Arc<Exchange>,
-    ) -> Result<bool, StoreError> {
-        let troubles = &planned.actual.troubles;
-        let skewed = |service: &ServiceId| {
-            troubles.get(service).is_some_and(|trouble| trouble.kind == TroubleKind::ClockSkew)
-        };
-        let held = planned.held.losses.iter().filter(|loss| loss.kind == LossKind::Expiry);
-        let by_time = planned.approved.plan().time_driven_services().into_iter();
-        let doubtful = by_time.chain(held.map(|loss| &loss.service));
-        let doubtful = doubtful.chain(troubles.keys().filter(|service| skewed(service)));
-        let endpoints: BTreeMap<ServiceId, Arc<Endpoint>> = doubtful
-            .filter_map(|service| Some((service.clone(), endpoint(planned, service)?)))
-            .collect();
-        let mut changes = Vec::new();
-        for (service, date) in observe::clocks(exchange, endpoints).await {
-            let now = (self.clock)();
-            let trouble = clock_skew(date, now).map(|message| Trouble {
-                kind: TroubleKind::ClockSkew,
-                until: later(now, NO_RENEWAL),
-                tries: 1,
-                message,
-            });
-            if trouble.is_some() != skewed(&service) {
-                changes.push(vec![Change::Trouble { service, trouble }]);
-            }
-        }
-        let found_any = !changes.is_empty();
-        if found_any {
-            store.record(changes, (self.clock)())?.into_iter().collect::<Result<Vec<_>, _>>()?;
-        }
-        Ok(found_any)
-    }
-
-    /// A database that is missing where there was one is an error, never a new one. One without
-    /// tables is as good as missing: a first pass that was killed leaves it, or what cut it short.
-    async fn refuse_lost_state(&self) -> Result<(), PassError> {
-        let Err(StoreError::Missing(path)) = Store::open_to_read(&self.places.state) else {
-            return Ok(()); // whatever else is wrong with it, opening it to write will say
-        };
-        // Without it there are no debts to pay: while nobody knows what is desired, none is made.
-        let wanted = self.settled_intent(&Actual::default()).await.desired?;
-        let file = DesiredFile::new(&self.places.desired);
-        let former = file.formerly();
-        let listed = wanted.people.listed().map(|(user, _)| user);
-        let everybody = wanted.desired.users.keys().chain(listed).chain(&former);
-        let accounts: BTreeSet<AccountName> =
-            everybody.filter_map(|user| Some(wanted.people.person(user).ok()?.account)).collect();
-        let looks = self.installer.look(&accounts.iter().collect::<Vec<_>>());
-        let path = path.display().to_string();
-        for (account, look) in &looks {
-            if let HomeLook::Seen(facts) = look
-                && let Some(generation) = facts.env.and_then(|env| env.generation)
-            {
-                let trace =
-                    format!("the home of {account} holds generation {generation} of our files");
-                return Err(PassError::StateLost { path, trace });
-            }
-        }
-        let edits = file.edits().map_err(|error| PassError::Adopt(error.into()))?;
-        if let Some(edit) = edits.iter().find(|edit| edit.who == ADOPTER && edit.what == BY_HAND) {
-            let trace = format!("a pass acted on {} at {}", file.path().display(), edit.at);
-            return Err(PassError::StateLost { path, trace });
-        }
-        // With homes that are not mounted the state may be missing for the same reason.
-        match looks.first_key_value() {
-            Some((account, HomeLook::Unknown(why)))
-                if looks.values().all(|look| matches!(look, HomeLook::Unknown(_))) =>
-            {
-                let why = format!("{account}: {why}");
-                Err(PassError::NoTrace { path, why })
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Where a service is reached: as the registry says, else where its tokens were issued.
-fn endpoint(planned: &Planned, service: &ServiceId) -> Option<Arc<Endpoint>> {
-    let known = planned.intent.registry.service(service);
-    let known = known.map(|known| Arc::new(known.endpoint.clone()));
-    let mut tokens = planned.actual.tokens.values().filter_map(|of_user| of_user.get(service));
-    known.or_else(|| Some(Arc::clone(&tokens.find_map(|tokens| tokens.last())?.ask.endpoint)))
 }
 
 /// The shared secrets that a pass may need.
@@ -437,47 +279,4 @@ fn secrets_needed<'a>(
         tokens.iter().map(move |token| (service, &token.ask.endpoint.secret))
     });
     asked.chain(owed).collect()
-}
-
-fn exit(
-    intent_error: Option<&IntentError>,
-    executed: &Executed,
-    held: &Held,
-    notes: &[plan::Note],
-) -> Exit {
-    let failed = |outcome: &Outcome| matches!(outcome.found, Found::Failed(_));
-    if intent_error.is_some() || executed.broken.is_some() {
-        Exit::Error
-    } else if !held.is_empty() {
-        Exit::Held
-    } else if executed.stopped || executed.outcomes.iter().any(failed) || is_kept_back(notes) {
-        Exit::Owed
-    } else {
-        Exit::Converged
-    }
-}
-
-fn last_pass(passed: &Passed, at: Timestamp, took: jiff::SignedDuration) -> LastPass {
-    let outcomes = &passed.executed.outcomes;
-    let mut failed: Vec<FailedRecord> = outcomes.iter().filter_map(failed_record).collect();
-    let ended = if passed.executed.stopped { ", ended before the rest" } else { "" };
-    let summary = match &passed.planned.intent_error {
-        Some(error) => format!("only debts were paid: {error}"),
-        None => format!("{} actions, {} failed{ended}", outcomes.len(), failed.len()),
-    };
-    failed.truncate(MAX_FAILED);
-    let held = &passed.planned.held;
-    let held = (!held.is_empty()).then(|| HeldRecord {
-        digest: held.digest(),
-        connections: held.losses.len(),
-        why: held.why.clone(),
-    });
-    let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX); // 292 million years
-    LastPass { at, took_ms, exit: passed.exit.code(), summary, held, failed }
-}
-
-fn failed_record(outcome: &Outcome) -> Option<FailedRecord> {
-    let Found::Failed(why) = &outcome.found else { return None };
-    let (user, service) = (outcome.user.clone(), outcome.service.clone());
-    Some(FailedRecord { user, service, why: why.clone() })
 }

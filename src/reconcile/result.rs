@@ -1,0 +1,128 @@
+//! What a pass came to: its exit code, and what is remembered of it.
+
+use jiff::Timestamp;
+
+use super::Planned;
+use crate::execute::Executed;
+use crate::model::guard::Held;
+use crate::model::outcome::{Found, Outcome};
+use crate::model::plan::{self, NoteKind};
+use crate::observe::IntentError;
+use crate::store::{FailedRecord, HeldRecord, LastPass};
+
+/// So many failures are remembered of a pass.
+const MAX_FAILED: usize = 100;
+
+/// What a pass came to.
+pub struct Passed {
+    /// The plan that it carried out.
+    pub planned: PlannedPart,
+    /// What each action found.
+    pub executed: Executed,
+    /// The exit code of DESIGN, "The plan".
+    pub exit: Exit,
+}
+
+/// What remains of a plan once it is carried out.
+pub struct PlannedPart {
+    /// Why only debts were paid, if so.
+    pub intent_error: Option<IntentError>,
+    /// What is held back.
+    pub held: Held,
+    /// What was not done, and why.
+    pub notes: Vec<plan::Note>,
+}
+
+/// The exit codes of `plan` and `reconcile`: of several, the highest in the order 1, 3, 4, 2, 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Nothing to do; converged.
+    Converged,
+    /// `plan`: there are changes to make.
+    Changes,
+    /// Something is owed, or blocked.
+    Owed,
+    /// The guard holds something.
+    Held,
+    /// An error.
+    Error,
+}
+
+impl Exit {
+    /// The process's exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Converged => 0,
+            Self::Error => 1,
+            Self::Changes => 2,
+            Self::Held => 3,
+            Self::Owed => 4,
+        }
+    }
+}
+
+impl Planned {
+    /// The exit code of a `plan` that stops here.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.intent.desired.is_err() {
+            Exit::Error
+        } else if !self.held.is_empty() {
+            Exit::Held
+        } else if is_kept_back(&self.approved.plan().notes) {
+            Exit::Owed
+        } else if self.approved.plan().is_empty() {
+            Exit::Converged
+        } else {
+            Exit::Changes
+        }
+    }
+}
+
+fn is_kept_back(notes: &[plan::Note]) -> bool {
+    notes.iter().any(|note| !matches!(note.kind, NoteKind::Remark))
+}
+
+pub(super) fn exit(
+    intent_error: Option<&IntentError>,
+    executed: &Executed,
+    held: &Held,
+    notes: &[plan::Note],
+) -> Exit {
+    let failed = |outcome: &Outcome| matches!(outcome.found, Found::Failed(_));
+    if intent_error.is_some() || executed.broken.is_some() {
+        Exit::Error
+    } else if !held.is_empty() {
+        Exit::Held
+    } else if executed.stopped || executed.outcomes.iter().any(failed) || is_kept_back(notes) {
+        Exit::Owed
+    } else {
+        Exit::Converged
+    }
+}
+
+pub(super) fn last_pass(passed: &Passed, at: Timestamp, took: jiff::SignedDuration) -> LastPass {
+    let outcomes = &passed.executed.outcomes;
+    let mut failed: Vec<FailedRecord> = outcomes.iter().filter_map(failed_record).collect();
+    let ended = if passed.executed.stopped { ", ended before the rest" } else { "" };
+    let summary = match &passed.planned.intent_error {
+        Some(error) => format!("only debts were paid: {error}"),
+        None => format!("{} actions, {} failed{ended}", outcomes.len(), failed.len()),
+    };
+    failed.truncate(MAX_FAILED);
+    let held = &passed.planned.held;
+    let held = (!held.is_empty()).then(|| HeldRecord {
+        digest: held.digest(),
+        connections: held.losses.len(),
+        why: held.why.clone(),
+    });
+    let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX); // 292 million years
+    LastPass { at, took_ms, exit: passed.exit.code(), summary, held, failed }
+}
+
+fn failed_record(outcome: &Outcome) -> Option<FailedRecord> {
+    let Found::Failed(why) = &outcome.found else { return None };
+    let (user, service) = (outcome.user.clone(), outcome.service.clone());
+    Some(FailedRecord { user, service, why: why.clone() })
+}
