@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "",
     "demo",
     "plan",
@@ -16,6 +16,7 @@ const COMMANDS: [&str; 10] = [
     "disconnect",
     "rotate",
     "validate",
+    "check-service",
 ];
 
 fn help(command: &str) -> String {

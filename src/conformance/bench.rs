@@ -327,9 +327,10 @@ fn wait(reply: &RawReply) -> Option<Duration> {
 
 /// What is sent, for people.
 fn sent(raw: &RawCall<'_>) -> String {
-    let path = url::Url::parse(raw.url).map_or_else(|_| raw.url.to_owned(), |url| {
-        url.query().map_or_else(|| url.path().to_owned(), |q| format!("{}?{q}", url.path()))
-    });
+    let path = url::Url::parse(raw.url).map_or_else(
+        |_| raw.url.to_owned(),
+        |url| url.query().map_or_else(|| url.path().to_owned(), |q| format!("{}?{q}", url.path())),
+    );
     let mut text = match &raw.body {
         Some(body) => format!("POST {path} {}", answer::quoted(&String::from_utf8_lossy(body))),
         None => format!("GET {path}"),

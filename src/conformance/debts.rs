@@ -163,9 +163,9 @@ impl Bench<'_> {
         // A list that does not work is another rule's business.
         let listed = self.list().await.unwrap_or_default();
         self.paying.set(false);
-        let ours = listed.iter().filter(|token| {
-            bills.iter().any(|bill| token.client_ref.as_ref() == Some(&bill.name))
-        });
+        let ours = listed
+            .iter()
+            .filter(|token| bills.iter().any(|bill| token.client_ref.as_ref() == Some(&bill.name)));
         ours.map(|token| {
             format!("the token {}, which is listed after its revoke", self.clean(&token.token_id))
         })

@@ -55,7 +55,10 @@ async fn has_live_tokens(bench: &Bench<'_>) -> Trial {
     let listed = bench.list().await?;
     for token in &tokens {
         let Some(listed) = listed.iter().find(|listed| listed.token_id == token.token_id) else {
-            return broken(format!("the live token {} is not listed", bench.clean(&token.token_id)));
+            return broken(format!(
+                "the live token {} is not listed",
+                bench.clean(&token.token_id)
+            ));
         };
         if let Some(field) = difference(token, listed) {
             let id = bench.clean(&token.token_id);

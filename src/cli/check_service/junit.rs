@@ -63,8 +63,6 @@ fn story(check: &Check) -> String {
 
 /// What XML 1.0 cannot hold, not even escaped, is left out.
 fn legal(text: &str) -> String {
-    let legal = |c: &char| {
-        matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..)
-    };
+    let legal = |c: &char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{D7FF}' | '\u{E000}'..='\u{FFFD}' | '\u{10000}'..);
     text.chars().filter(legal).collect()
 }
