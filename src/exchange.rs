@@ -22,7 +22,7 @@ mod secrets;
 mod time;
 
 pub use call::NoBody;
-pub use raw::{RawCall, RawReply, Shown};
+pub use raw::{NoAnswer, RawCall, RawReply, Shown};
 pub use secrets::{SecretError, Secrets};
 
 use answer::Reading;

@@ -113,7 +113,12 @@ fn faults_of_v1_are_found() {
         &["revoke-repeats", "revoke-unknown"],
     );
     finds_fault(&scene, On::Exchange, Fault::IgnoresSecret, &["exchange-needs-secret"]);
-    finds_fault(&scene, On::All, Fault::BadRequestIsServerError, &["malformed-refused"]);
+    finds_fault(
+        &scene,
+        On::All,
+        Fault::BadRequestIsServerError,
+        &["malformed-refused", "nothing-left"],
+    );
 }
 
 #[test]
@@ -204,7 +209,13 @@ fn faults_in_the_list_are_found() {
         &scene,
         on,
         Fault::NotJson,
-        &["list-has-live-tokens", "list-drops-revoked", "list-pages", "json-content-type"],
+        &[
+            "list-needs-secret",
+            "list-has-live-tokens",
+            "list-drops-revoked",
+            "list-pages",
+            "json-content-type",
+        ],
     );
     scene.faults(CRM).always(on, Fault::LongPages);
     let json = check(&scene, &["--many", "--json"]).expect(1).json();
@@ -221,7 +232,15 @@ fn faults_of_every_answer_are_found() {
         &scene,
         On::Exchange,
         Fault::Redirect,
-        &["exchange-needs-secret", "exchange-answer"],
+        &[
+            "no-redirect",
+            "exchange-needs-secret",
+            "exchange-answer",
+            "repeat-at-once",
+            "idempotency-key-mismatch",
+            "late-exchange-refused",
+            "malformed-refused",
+        ],
     );
     finds_fault(&scene, On::Health, Fault::HugeAnswer, &["answer-size"]);
     finds_fault(&scene, On::Revoke, Fault::WrongContentType, &["json-content-type"]);
@@ -252,7 +271,7 @@ fn a_service_that_asks_for_patience_gets_it() {
 #[test]
 fn what_cannot_be_revoked_is_named_and_is_revoked_by_the_next_run() {
     let scene = Scene::new();
-    for fault in [Fault::RevokesNothing, Fault::ServerError, Fault::Html] {
+    for fault in [Fault::RevokesNothing, Fault::ServerError] {
         scene.faults(CRM).always(On::Revoke, fault);
         let json = check(&scene, &["--json"]).expect(1).json();
         assert!(names(&json, "fail").contains("nothing-left"), "{json:#}");
@@ -281,6 +300,16 @@ fn the_token_of_somebody_else_is_never_revoked() {
 }
 
 #[test]
+fn where_nobody_listens_nothing_is_owed() {
+    let scene = v1();
+    let address = scene.service(CRM).running.base_url();
+    scene.entry(CRM, &address, "http://127.0.0.1:1");
+    let json = check(&scene, &["--json"]).expect(1).json();
+    assert_eq!(names(&json, "pass"), set(&["nothing-left"]));
+    assert_nothing_left(&scene);
+}
+
+#[test]
 fn a_service_that_is_down_is_told_in_time() {
     let scene = Scene::new();
     scene.entry(CRM, "timeout_seconds: 10", "timeout_seconds: 1");
@@ -294,8 +323,9 @@ fn a_service_that_is_down_is_told_in_time() {
 /// Starts a check of a slow service, and waits until it has asked for some tokens.
 fn under_way(scene: &Scene) -> std::process::Child {
     scene.faults(CRM).always(On::Exchange, Fault::Delay { millis: 150 });
+    let before = scene.issued(CRM).len();
     let child = scene.start(&["check-service", CRM.id()]);
-    wait_until("the check issues tokens", || scene.issued(CRM).len() >= 4);
+    wait_until("the check issues tokens", || scene.issued(CRM).len() >= before + 4);
     child
 }
 
@@ -386,6 +416,23 @@ fn the_junit_report_is_xml_with_each_rule() {
     }
     assert_eq!((cases, failures), (rule::ALL.len(), 2), "{xml}");
     assert!(xml.contains(r#"failures="2""#) && xml.contains(r#"skipped="4""#), "{xml}");
+}
+
+#[test]
+fn the_document_for_owners_has_each_rule_in_its_words() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/service-contract.md");
+    let document = fs::read_to_string(path).unwrap();
+    let of = |rule: &rule::Rule| if rule.is_of(OurContract::V1) { "v1, v2" } else { "v2" };
+    let rows = rule::ALL
+        .iter()
+        .map(|rule| format!("| `{}` | {} | {} | {} |\n", rule.name, of(rule), rule.says, rule.why));
+    let table = rows.collect::<String>();
+    if std::env::var_os("UPDATE").is_some() {
+        let begin = document.find("| `health-open`").unwrap();
+        fs::write(path, document[..begin].to_owned() + &table).unwrap();
+    } else {
+        assert!(document.ends_with(&table), "the table of rules: UPDATE=1 writes it");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::answer::{self, Answer};
 use super::every_answer::EveryAnswer;
 use super::journal::Journal;
 use super::runner::{Halt, moot};
-use crate::exchange::{Exchange, RawCall, RawReply, Shown};
+use crate::exchange::{Exchange, NoAnswer, RawCall, RawReply, Shown};
 use crate::model::registry::{Contract, Endpoint};
 use crate::model::secret::Secret;
 
@@ -151,10 +151,18 @@ impl<'a> Bench<'a> {
         idempotency_key: &str,
         shown: Shown<'_>,
     ) -> Result<Answer, Halt> {
+        self.may_go_on()?;
         self.journaled(|journal| journal.ask(name))?;
         let idempotency_key = self.is_v2().then_some(idempotency_key);
         let url = &self.subject.endpoint.exchange_url;
-        let answer = self.call(&RawCall { url, body: Some(body), idempotency_key, shown }).await?;
+        let raw = RawCall { url, body: Some(body), idempotency_key, shown };
+        let answer = match self.call(&raw).await {
+            Err(Halt::NotSent(why)) => {
+                self.journaled(|journal| journal.refused(name))?;
+                return Err(Halt::NotSent(why));
+            }
+            answer => answer?,
+        };
         match (answer.status, answer.text("token_id")) {
             (200, Some(id)) if answer.text("api_key") != Some(id) && !self.is_others(id) => {
                 self.journaled(|journal| journal.token(name, id))?;
@@ -203,7 +211,13 @@ impl<'a> Bench<'a> {
         };
         let url = &endpoint.revoke_url;
         let body = Some(body.to_string().into_bytes());
-        self.call_at(endpoint, &RawCall { url, body, idempotency_key: None, shown }).await
+        let raw = RawCall { url, body, idempotency_key: None, shown };
+        let answer = self.call_at(endpoint, &raw).await?;
+        if answer.must_confirm().is_ok() {
+            let (By::TokenId(name) | By::Ref(name)) = by;
+            self.journaled(|journal| journal.revoked(name))?;
+        }
+        Ok(answer)
     }
 
     pub(super) fn is_others(&self, token_id: &str) -> bool {
@@ -221,7 +235,7 @@ impl<'a> Bench<'a> {
             self.may_go_on()?;
             let reply = match self.exchange.raw(endpoint, raw).await {
                 Ok(reply) => reply,
-                Err(why) => return self.unanswered(sent, &why),
+                Err(none) => return self.unanswered(sent, none),
             };
             self.unanswered.set(0);
             let answer = self.received(raw, &sent, &reply);
@@ -244,11 +258,11 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    fn unanswered(&self, sent: String, why: &str) -> Result<Answer, Halt> {
+    fn unanswered(&self, sent: String, none: NoAnswer) -> Result<Answer, Halt> {
         self.unanswered.set(self.unanswered.get() + 1);
-        let story = format!("no answer: {why}");
-        self.steps.borrow_mut().push(Step { sent, seen: why.to_owned() });
-        Err(Halt::Broken(story))
+        let story = format!("no answer: {}", none.why);
+        self.steps.borrow_mut().push(Step { sent, seen: none.why });
+        Err(if none.sent { Halt::Broken(story) } else { Halt::NotSent(story) })
     }
 
     fn received(&self, raw: &RawCall<'_>, sent: &str, reply: &RawReply) -> Answer {
@@ -313,7 +327,7 @@ pub(super) fn read(ask: &Ask, answer: &Answer) -> Option<Token> {
 /// What kept this rule from being tried is another rule's failure.
 pub(super) fn as_moot(halt: Halt) -> Halt {
     match halt {
-        Halt::Broken(what) | Halt::Moot(what) => Halt::Moot(what),
+        Halt::Broken(what) | Halt::NotSent(what) | Halt::Moot(what) => Halt::Moot(what),
     }
 }
 

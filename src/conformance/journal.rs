@@ -2,6 +2,7 @@
 //!
 //! A run ends by emptying the file. What is in it at the start is of a run that was cut off.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -45,6 +46,8 @@ enum Line {
     Token { name: String, token_id: String },
     /// None was.
     Refused { name: String },
+    /// The service confirmed a revoke under this name of its or ours.
+    Revoked { by: String },
 }
 
 /// What was asked for under one name, and may be alive.
@@ -64,6 +67,8 @@ pub struct Journal {
     path: PathBuf,
     endpoint: Arc<Endpoint>,
     pub(super) debts: Vec<Debt>,
+    /// Names under which a revoke was confirmed.
+    revoked: BTreeSet<String>,
     /// Whether this run's first line is there.
     begun: bool,
 }
@@ -88,9 +93,10 @@ impl Journal {
         }
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(trouble)?;
-        let debts = debts(&text).ok_or_else(|| JournalError::Foreign(path.to_owned()))?;
+        let (debts, revoked) = read(&text).ok_or_else(|| JournalError::Foreign(path.to_owned()))?;
         let endpoint = Arc::new(endpoint.clone());
-        let journal = Self { file, path: path.to_owned(), endpoint, debts, begun: false };
+        let path = path.to_owned();
+        let journal = Self { file, path, endpoint, debts, revoked, begun: false };
         if !text.is_empty() && !text.ends_with('\n') {
             // A line that was cut was never sent; what comes next begins its own.
             let whole = text.rfind('\n').map_or(0, |end| end + 1);
@@ -136,9 +142,23 @@ impl Journal {
         Ok(())
     }
 
+    /// Without waiting for the disk: it is sent again where this is lost.
+    pub(super) fn revoked(&mut self, by: &str) -> io::Result<()> {
+        if self.debts.is_empty() || !self.revoked.insert(by.to_owned()) {
+            return Ok(());
+        }
+        self.append(&Line::Revoked { by: by.to_owned() })
+    }
+
+    /// Whether a revoke under this name was confirmed before.
+    pub(super) fn is_revoked(&self, by: &str) -> bool {
+        self.revoked.contains(by)
+    }
+
     /// Everything is paid.
     pub(super) fn clear(&mut self) -> io::Result<()> {
         self.debts.clear();
+        self.revoked.clear();
         self.begun = false;
         self.file.set_len(0)?;
         self.file.rewind()?;
@@ -146,30 +166,36 @@ impl Journal {
     }
 
     fn write(&mut self, line: &Line) -> io::Result<()> {
+        self.append(line)?;
+        self.file.sync_data()
+    }
+
+    fn append(&mut self, line: &Line) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(line)?;
         bytes.push(b'\n');
-        self.file.write_all(&bytes)?;
-        self.file.sync_data()
+        self.file.write_all(&bytes)
     }
 }
 
 /// What the lines come to. None: they are not ours.
-fn debts(text: &str) -> Option<Vec<Debt>> {
-    let (mut debts, mut endpoint) = (Vec::new(), None);
+fn read(text: &str) -> Option<(Vec<Debt>, BTreeSet<String>)> {
+    let (mut debts, mut revoked, mut endpoint) = (Vec::new(), BTreeSet::new(), None);
     for line in text.split_inclusive('\n') {
         let Some(line) = line.strip_suffix('\n') else {
             // Cut: what it announces was not sent. Only the first line tells whose file it is.
-            return (endpoint.is_some() || line.starts_with(r#"{"run":"#)).then_some(debts);
+            return (endpoint.is_some() || line.starts_with(r#"{"run":"#))
+                .then_some((debts, revoked));
         };
         match (serde_json::from_str(line).ok()?, &endpoint) {
             (Line::Run { version: 1, endpoint: there }, _) => endpoint = Some(Arc::new(*there)),
             (Line::Ask { name, at }, Some(there)) => asked(&mut debts, there, name, at),
             (Line::Token { name, token_id }, Some(_)) => issued(&mut debts, &name, token_id),
             (Line::Refused { name }, Some(_)) => answered(&mut debts, &name),
+            (Line::Revoked { by }, Some(_)) => drop(revoked.insert(by)),
             _ => return None,
         }
     }
-    Some(debts)
+    Some((debts, revoked))
 }
 
 fn asked(debts: &mut Vec<Debt>, endpoint: &Arc<Endpoint>, name: String, at: Timestamp) {

@@ -67,6 +67,8 @@ impl Serialize for Verdict {
 pub(super) enum Halt {
     /// The rule is broken.
     Broken(String),
+    /// Nothing came of it, since the service was not reached.
+    NotSent(String),
     /// It cannot be told.
     Moot(String),
 }
@@ -112,7 +114,7 @@ impl<'a> Runner<'a> {
         }
         let verdict = match found {
             Ok(()) => Verdict::Pass,
-            Err(Halt::Broken(what)) => Verdict::Fail(what),
+            Err(Halt::Broken(what) | Halt::NotSent(what)) => Verdict::Fail(what),
             Err(Halt::Moot(why)) => Verdict::Skip(why),
         };
         let Rule { name, says, why, .. } = *rule;

@@ -7,7 +7,8 @@ use zeroize::Zeroizing;
 
 use super::call::{Call, NoBody};
 use super::json::Json;
-use super::{Exchange, date, get, post, time};
+use super::{Exchange, SecretError, date, get, post, time};
+use crate::model::outcome::FailureKind;
 use crate::model::registry::Endpoint;
 use crate::model::secret::Secret;
 
@@ -46,6 +47,14 @@ pub struct RawReply {
     pub date: Option<Timestamp>,
 }
 
+/// No answer came.
+pub struct NoAnswer {
+    /// Whether the call may have arrived.
+    pub sent: bool,
+    /// Why; the shared secret is not in it.
+    pub why: String,
+}
+
 impl RawReply {
     /// Not to be tried again sooner (RFC 9110, section 10.2.3).
     #[must_use]
@@ -68,12 +77,14 @@ impl Exchange {
     /// Makes one call.
     ///
     /// # Errors
-    /// No answer came, and why; the shared secret is not in the text.
-    pub async fn raw(&self, endpoint: &Endpoint, raw: &RawCall<'_>) -> Result<RawReply, String> {
+    /// No answer came.
+    pub async fn raw(&self, endpoint: &Endpoint, raw: &RawCall<'_>) -> Result<RawReply, NoAnswer> {
         let secret = match raw.shown {
             Shown::Nothing => None,
             Shown::SharedSecret => {
-                Some(self.secrets.get(&endpoint.secret).map_err(ToString::to_string)?)
+                let found = self.secrets.get(&endpoint.secret);
+                let not_sent = |why: &SecretError| NoAnswer { sent: false, why: why.to_string() };
+                Some(found.map_err(not_sent)?)
             }
             Shown::Other(text) => Some(text),
         };
@@ -82,7 +93,10 @@ impl Exchange {
             None => get(endpoint, raw.url),
         };
         let call = Call { secret, idempotency_key: raw.idempotency_key, ..call };
-        let reply = call.send(&self.clients).await.map_err(|error| call.say(&error))?;
+        let reply = call.send(&self.clients).await.map_err(|error| NoAnswer {
+            sent: error.kind() == FailureKind::Unknown,
+            why: call.say(&error),
+        })?;
         let date = date(&reply);
         Ok(RawReply {
             status: reply.status.as_u16(),
