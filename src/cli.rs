@@ -60,6 +60,10 @@ enum Command {
     /// Check the desired state, people, the registry and the skills
     Validate(validate::Args),
     /// Check whether a service keeps the service contract, by using it
+    ///
+    /// Asks it for tokens of a test account and revokes them all, trying each rule of
+    /// `docs/service-contract.md` by name. What is asked for is in a journal first: when the check is
+    /// cut off, the next one revokes what it left. Exit 0: no rule is broken.
     CheckService(check_service::Args),
 }
 

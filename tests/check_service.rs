@@ -113,12 +113,18 @@ fn faults_of_v1_are_found() {
         &["revoke-repeats", "revoke-unknown"],
     );
     finds_fault(&scene, On::Exchange, Fault::IgnoresSecret, &["exchange-needs-secret"]);
-    finds_fault(
-        &scene,
-        On::All,
-        Fault::BadRequestIsServerError,
-        &["malformed-refused", "nothing-left"],
-    );
+}
+
+#[test]
+fn what_nobody_can_revoke_with_v1_is_named_with_its_end_and_not_for_ever() {
+    let scene = v1();
+    scene.faults(CRM).always(On::All, Fault::BadRequestIsServerError);
+    let ran = check(&scene, &[]).expect(1);
+    ran.says("✗ malformed-refused").says("✗ nothing-left").says("contract v1 cannot revoke it");
+    assert_eq!(scene.live(CRM), []);
+    scene.faults(CRM).clear();
+    check(&scene, &[]).expect(0).says("an earlier check left what was asked for");
+    assert_nothing_left(&scene);
 }
 
 #[test]

@@ -20,11 +20,7 @@ use super::{Failure, block_on, stop};
 /// So many of the last calls are shown below a rule that is broken; --json has all.
 const SHOWN_STEPS: usize = 4;
 
-/// Check whether a service keeps the service contract, by using it: asks it for tokens of a test
-/// account, and revokes them all.
-///
-/// Each rule of `docs/service-contract.md` is tried by name. What is asked for is in a journal
-/// first: when the check is cut off, the next one revokes what it left. Exit 0: every rule is kept.
+/// Check whether a service keeps the service contract.
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  \
     service-connector check-service wiki --email test@your-domain.com --junit wiki.xml")]
@@ -48,7 +44,8 @@ pub struct Args {
     /// For programs: JSON
     #[arg(long)]
     json: bool,
-    /// For CI: a JUnit report into this file
+    #[expect(clippy::doc_markdown, reason = "it is the help, where backticks would show")]
+    /// For CI servers: a JUnit report into this file
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
 }

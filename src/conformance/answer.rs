@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::runner::{Halt, broken};
-use crate::exchange::{NoBody, RawReply};
+use crate::exchange::{NoBody, RawCall, RawReply, Shown};
 
 /// So much of somebody else's text is shown.
 const LONGEST_QUOTE: usize = 300;
@@ -86,7 +86,7 @@ pub(super) fn shown(reply: &RawReply, clean: impl Fn(&str) -> String) -> String 
     for name in ["content-type", "retry-after", "location"] {
         if let Some(value) = reply.headers.get(name) {
             let value = String::from_utf8_lossy(value.as_bytes());
-            text.push_str(&format!(", {name} {}", quoted(&clean(&value))));
+            text = format!("{text}, {name} {}", quoted(&clean(&value)));
         }
     }
     text.push_str(", ");
@@ -142,4 +142,25 @@ pub(super) fn quoted(text: &str) -> String {
         quoted.push('…');
     }
     quoted
+}
+
+/// What is sent, for people.
+pub(super) fn sent(raw: &RawCall<'_>) -> String {
+    let path = url::Url::parse(raw.url).map_or_else(
+        |_| raw.url.to_owned(),
+        |url| url.query().map_or_else(|| url.path().to_owned(), |q| format!("{}?{q}", url.path())),
+    );
+    let mut text = match &raw.body {
+        Some(body) => format!("POST {path} {}", quoted(&String::from_utf8_lossy(body))),
+        None => format!("GET {path}"),
+    };
+    if let Some(key) = raw.idempotency_key {
+        text = format!("{text} (Idempotency-Key {key})");
+    }
+    match raw.shown {
+        Shown::SharedSecret => {}
+        Shown::Nothing => text.push_str(" without a secret"),
+        Shown::Other(_) => text.push_str(" with another secret or key"),
+    }
+    text
 }

@@ -48,6 +48,7 @@ pub(super) struct Ask {
 }
 
 /// What an exchange brought.
+#[expect(clippy::struct_field_names, reason = "token_id is the contract's name")]
 pub(super) struct Token {
     pub(super) ask: Ask,
     pub(super) token_id: String,
@@ -66,7 +67,7 @@ pub(super) struct Bench<'a> {
     pub(super) subject: &'a Subject,
     pub(super) exchange: &'a Exchange,
     pub(super) journal: RefCell<Journal>,
-    pub(super) every_answer: RefCell<EveryAnswer>,
+    pub(super) observed: RefCell<EveryAnswer>,
     /// The tokens that were there before: of other people, never to be revoked.
     pub(super) others: RefCell<BTreeSet<String>>,
     /// A text that is not the shared secret.
@@ -92,7 +93,7 @@ impl<'a> Bench<'a> {
             subject,
             exchange,
             journal: RefCell::new(journal),
-            every_answer: RefCell::default(),
+            observed: RefCell::default(),
             others: RefCell::default(),
             wrong_secret: Secret::new(random()),
             instance: random()[..16].to_owned(),
@@ -230,7 +231,7 @@ impl<'a> Bench<'a> {
 
     /// Makes a call, waiting where the service asks for it.
     async fn call_at(&self, endpoint: &Endpoint, raw: &RawCall<'_>) -> Result<Answer, Halt> {
-        let sent = self.clean(&sent(raw));
+        let sent = self.clean(&answer::sent(raw));
         for tries_left in (0..TRIES).rev() {
             self.may_go_on()?;
             let reply = match self.exchange.raw(endpoint, raw).await {
@@ -276,7 +277,7 @@ impl<'a> Bench<'a> {
         let shows_secret = self.exchange.secret_is_in(body);
         // The contract says nothing of the business API.
         if self.subject.probe.as_deref() != Some(raw.url) {
-            self.every_answer.borrow_mut().observe(reply, &answer.story, shows_secret);
+            self.observed.borrow_mut().observe(reply, &answer.story, shows_secret);
         }
         self.steps.borrow_mut().push(Step { sent: sent.to_owned(), seen });
         answer
@@ -337,25 +338,4 @@ fn wait(reply: &RawReply) -> Option<Duration> {
         let wait = reply.retry_after().and_then(|wait| Duration::try_from(wait).ok());
         wait.unwrap_or(Duration::from_secs(1))
     })
-}
-
-/// What is sent, for people.
-fn sent(raw: &RawCall<'_>) -> String {
-    let path = url::Url::parse(raw.url).map_or_else(
-        |_| raw.url.to_owned(),
-        |url| url.query().map_or_else(|| url.path().to_owned(), |q| format!("{}?{q}", url.path())),
-    );
-    let mut text = match &raw.body {
-        Some(body) => format!("POST {path} {}", answer::quoted(&String::from_utf8_lossy(body))),
-        None => format!("GET {path}"),
-    };
-    if let Some(key) = raw.idempotency_key {
-        text.push_str(&format!(" (Idempotency-Key {key})"));
-    }
-    match raw.shown {
-        Shown::SharedSecret => {}
-        Shown::Nothing => text.push_str(" without a secret"),
-        Shown::Other(_) => text.push_str(" with another secret or key"),
-    }
-    text
 }

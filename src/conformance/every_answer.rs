@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use reqwest::header::HeaderValue;
 use serde_json::Value;
 
 use super::rule::{self, Rule};
@@ -28,7 +29,7 @@ impl EveryAnswer {
                 *first = Some(format!("{story}: {what}"));
             }
         };
-        let header = |name: &str| reply.headers.get(name).map(|value| value.as_bytes());
+        let header = |name: &str| reply.headers.get(name).map(HeaderValue::as_bytes);
         let kind = header("content-type").unwrap_or_default().to_ascii_lowercase();
         look(&rule::DATE, reply.date.is_none(), "no Date that can be read");
         if let Some(date) = reply.date {
@@ -81,7 +82,7 @@ pub(super) fn check(runner: &mut Runner<'_>) {
         &rule::SECRET_STAYS,
     ];
     for rule in rules {
-        let found = runner.bench.every_answer.borrow().found(rule);
+        let found = runner.bench.observed.borrow().found(rule);
         runner.conclude(rule, found);
     }
 }

@@ -1,4 +1,4 @@
-//! The report as JUnit XML, as CI servers read it.
+//! The report as XML of the `JUnit` form, which CI servers read.
 
 use std::io;
 use std::path::Path;
