@@ -1,6 +1,7 @@
 //! The command line: the only place that prints.
 
 mod approve;
+mod check_service;
 mod demo;
 mod edit;
 mod events;
@@ -73,6 +74,12 @@ enum Command {
     Events(events::Args),
     /// Check the desired state, people, the registry and the skills
     Validate(validate::Args),
+    /// Check whether a service keeps the service contract, by using it
+    ///
+    /// Asks it for tokens of a test account and revokes them all, trying each rule of
+    /// `docs/service-contract.md` by name. What is asked for is in a journal first: when the check is
+    /// cut off, the next one revokes what it left. Exit 0: no rule is broken.
+    CheckService(check_service::Args),
 }
 
 /// The error of a command: printed once, with its causes, at the top.
@@ -128,6 +135,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Health(args) => health::run(&settings, &args),
         Command::Events(args) => events::run(&settings, &args),
         Command::Validate(args) => validate::run(&settings, &args),
+        Command::CheckService(args) => check_service::run(&settings, &args),
     }
 }
 
@@ -150,6 +158,18 @@ fn leave_no_core() {
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(work))
+}
+
+/// Until somebody ends the process politely.
+async fn stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
 }
 
 /// Who is at the keyboard, for the history.

@@ -17,9 +17,12 @@ mod answer;
 mod call;
 mod client;
 mod json;
+mod raw;
 mod secrets;
 mod time;
 
+pub use call::NoBody;
+pub use raw::{NoAnswer, RawCall, RawReply, Shown};
 pub use secrets::{SecretError, Secrets};
 
 use answer::Reading;
@@ -85,8 +88,10 @@ impl Exchange {
     ) -> Answer<IssueAnswer> {
         let client_ref = (endpoint.contract == Contract::V2).then_some(op);
         let body = encode(&Ask { user_email: email, ttl_days, client_ref });
-        let call =
-            Call { idempotency_key: client_ref, ..post(endpoint, &endpoint.exchange_url, body) };
+        let call = Call {
+            idempotency_key: client_ref.map(OpId::as_str),
+            ..post(endpoint, &endpoint.exchange_url, body)
+        };
         self.with_secret(endpoint, call, answer::issue, IssueAnswer::Failed).await
     }
 

@@ -16,6 +16,7 @@ pub mod wire;
 pub mod install;
 pub mod installer;
 pub mod exchange;
+pub mod conformance;
 pub mod store;
 pub mod example_service;
 pub mod observe;

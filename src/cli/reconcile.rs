@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::model::digest::{Digest, DigestPrefix};
 use crate::model::name::{ServiceId, UserId};
@@ -14,7 +13,7 @@ use crate::reconcile::Passed;
 use super::plan::{FormArgs, ScopeArgs};
 use super::report::{self, Progress, say};
 use super::settings::Settings;
-use super::{Failure, block_on};
+use super::{Failure, block_on, stop};
 
 /// Do what must be done: one pass. What fails is tried again by the next.
 #[derive(clap::Args, Default)]
@@ -89,17 +88,6 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         finish(&passed);
     }
     Ok(passed.exit.code())
-}
-
-/// Until somebody ends the process politely.
-async fn stop() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
 }
 
 fn finish(passed: &Passed) {

@@ -8,8 +8,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::exchange::Secrets;
 use crate::installer::Installer;
 use crate::model::guard::Limits;
+use crate::model::name::EnvName;
 use crate::model::plan::Scope;
 use crate::model::yaml::{self, Version1, YamlError};
 use crate::observe::Places;
@@ -192,6 +194,11 @@ impl Settings {
                 approved: Vec::new(),
             },
         })
+    }
+
+    /// The shared secrets of these names.
+    pub fn secrets<'a>(&self, names: impl IntoIterator<Item = &'a EnvName>) -> Secrets {
+        Secrets::from_dir_or_env(self.secrets.as_deref(), names)
     }
 
     /// A pass over this part of the world.

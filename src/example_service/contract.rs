@@ -8,13 +8,13 @@ use axum::extract::{FromRequestParts, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::routing::{get, post, put};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::faults::Rule;
+use super::faults::{Fault, Rule};
 use super::problem::{Payload, Problem};
-use super::store::{Ask, Exchanged, LiveToken, NewToken, Target};
+use super::store::{Ask, Exchanged, LiveToken, NewToken, Store, Target};
 use super::{Contract, Shared, keys};
 use crate::model::digest::Digest;
 use crate::model::name::Email;
@@ -49,11 +49,21 @@ impl FromRequestParts<Arc<Shared>> for Insider {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        if has(parts.extensions.get(), &Fault::IgnoresSecret) {
+            return Ok(Self);
+        }
         match bearer(&parts.headers) {
             Some(shown) if shared.secret.is_shown_by(shown) => Ok(Self),
             _ => Err(Problem::unauthorized("the shared secret is missing or not this service's")),
         }
     }
+}
+
+/// The fault that this request meets, where the handler itself makes it.
+type Planted = Option<Extension<Fault>>;
+
+fn has(planted: Option<&Fault>, fault: &Fault) -> bool {
+    planted == Some(fault)
 }
 
 /// What stands behind `Authorization: Bearer` (RFC 6750).
@@ -92,11 +102,19 @@ struct ExchangeAnswer {
 async fn exchange(
     _: Insider,
     State(shared): State<Arc<Shared>>,
+    planted: Planted,
     headers: HeaderMap,
     payload: Payload,
 ) -> Result<Json<ExchangeAnswer>, Problem> {
-    let body: ExchangeBody = payload.parse_strict()?;
-    check_exchange(shared.contract, &headers, &body)?;
+    let planted = |fault: Fault| has(planted.as_deref(), &fault);
+    let mut body: ExchangeBody = payload.parse_strict()?;
+    check_exchange(shared.contract, &body)?;
+    if !planted(Fault::IgnoresIdempotencyKey) {
+        check_idempotency_key(shared.contract, &headers, &body)?;
+    }
+    if planted(Fault::NewTokenEachTime) {
+        body.client_ref = None;
+    }
     // v1 has no name to derive the key from: each ask gets another key.
     let random = keys::random_hex().map_err(|error| Problem::broken(&error))?;
     let named = body.client_ref.as_ref().map(|name| format!("ref {name}"));
@@ -112,6 +130,7 @@ async fn exchange(
         user_email: body.user_email.as_str().to_owned(),
         ttl_days: body.ttl_days,
         client_ref: body.client_ref,
+        ignores_other_body: planted(Fault::IgnoresOtherBody),
     };
     match shared.on_store(move |store| store.exchange(&ask, &new)).await? {
         Exchanged::Granted { token_id, expires_at } => Ok(Json(ExchangeAnswer {
@@ -130,11 +149,7 @@ async fn exchange(
     }
 }
 
-fn check_exchange(
-    contract: Contract,
-    headers: &HeaderMap,
-    body: &ExchangeBody,
-) -> Result<(), Problem> {
+fn check_exchange(contract: Contract, body: &ExchangeBody) -> Result<(), Problem> {
     if !(1..=LONGEST_TTL_DAYS).contains(&body.ttl_days) {
         return Err(Problem::bad_request("ttl_days is from 1 to 365"));
     }
@@ -142,15 +157,20 @@ fn check_exchange(
         (Contract::V1, None) => Ok(()),
         (Contract::V1, Some(_)) => Err(Problem::bad_request("client_ref is not known here")),
         (Contract::V2, None) => Err(Problem::bad_request("client_ref is missing")),
-        (Contract::V2, Some(client_ref)) => {
-            check_client_ref(client_ref)?;
-            let key = headers.get("idempotency-key").map(axum::http::HeaderValue::as_bytes);
-            if key == Some(client_ref.as_bytes()) {
-                Ok(())
-            } else {
-                Err(Problem::bad_request("the Idempotency-Key header is not the client_ref"))
-            }
-        }
+        (Contract::V2, Some(client_ref)) => check_client_ref(client_ref),
+    }
+}
+
+fn check_idempotency_key(
+    contract: Contract,
+    headers: &HeaderMap,
+    body: &ExchangeBody,
+) -> Result<(), Problem> {
+    let key = headers.get("idempotency-key").map(axum::http::HeaderValue::as_bytes);
+    if contract == Contract::V1 || key == body.client_ref.as_deref().map(str::as_bytes) {
+        Ok(())
+    } else {
+        Err(Problem::bad_request("the Idempotency-Key header is not the client_ref"))
     }
 }
 
@@ -185,8 +205,10 @@ struct RevokeBody {
 async fn revoke(
     _: Insider,
     State(shared): State<Arc<Shared>>,
+    planted: Planted,
     payload: Payload,
 ) -> Result<Json<Done>, Problem> {
+    let planted = |fault: Fault| has(planted.as_deref(), &fault);
     let body: RevokeBody = payload.parse_strict()?;
     let target = match (shared.contract, body.token_id, body.client_ref) {
         (_, Some(token_id), None) => Target::Token(token_id),
@@ -199,8 +221,16 @@ async fn revoke(
             return Err(Problem::bad_request("give either token_id or client_ref"));
         }
     };
+    let by_id = matches!(target, Target::Token(_));
+    if planted(Fault::RevokesNothing) || (planted(Fault::RevokesByIdOnly) && !by_id) {
+        return Ok(OK);
+    }
     let now = shared.now().as_second();
-    shared.on_store(move |store| store.revoke(&target, now)).await?;
+    let forgets = planted(Fault::ForgetsTombstones);
+    let found = shared.on_store(move |store| store.revoke(&target, now, forgets)).await?;
+    if !found && planted(Fault::UnknownIsNotFound) {
+        return Err(Problem::not_found("there is no such token"));
+    }
     Ok(OK)
 }
 
@@ -227,8 +257,10 @@ struct ListAnswer {
 async fn tokens(
     _: Insider,
     State(shared): State<Arc<Shared>>,
+    planted: Planted,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<ListAnswer>, Problem> {
+    let planted = |fault: Fault| has(planted.as_deref(), &fault);
     let wrong = || Problem::bad_request("the cursor is not one that this service gave");
     let Query(query) = query.map_err(|_| wrong())?;
     let after = match query.cursor {
@@ -236,11 +268,20 @@ async fn tokens(
         None => 0,
     };
     let now = shared.now().as_second();
+    let page = if planted(Fault::LongPages) { 5 * PAGE } else { PAGE };
+    let revoked_too = planted(Fault::ListsRevoked);
     // One more than is shown tells whether there is a next page.
-    let mut found = shared.on_store(move |store| store.live_tokens(after, PAGE + 1, now)).await?;
-    let more = found.len() > PAGE as usize;
-    found.truncate(PAGE as usize);
-    let next = found.last().filter(|_| more).map(|token| token.seq.to_string());
+    let look = move |store: &mut Store| store.live_tokens(after, page + 1, now, revoked_too);
+    let mut found = shared.on_store(look).await?;
+    let more = found.len() > page as usize;
+    found.truncate(page as usize);
+    let mut next = found.last().filter(|_| more).map(|token| token.seq.to_string());
+    if planted(Fault::EmptyList) {
+        found.clear();
+    }
+    if planted(Fault::CirclingCursor) {
+        next = Some("0".to_owned());
+    }
     let tokens = found.into_iter().map(listed).collect::<Result<_, _>>()?;
     Ok(Json(ListAnswer { tokens, next }))
 }

@@ -83,6 +83,42 @@ pub enum Fault {
     OtherTokenId,
     /// `expires_at` a day ago.
     PastExpiry,
+    /// Another key each time, of the same token.
+    OtherKey,
+    /// Lets in whoever asks.
+    IgnoresSecret,
+    /// Takes an `Idempotency-Key` that is not the `client_ref`.
+    IgnoresIdempotencyKey,
+    /// The same `client_ref` gets another token each time.
+    NewTokenEachTime,
+    /// The same `client_ref` gets its token whatever the body says.
+    IgnoresOtherBody,
+    /// A `client_ref` that was never used is forgotten once it is revoked.
+    ForgetsTombstones,
+    /// Confirms a revoke and does nothing.
+    RevokesNothing,
+    /// Confirms a revoke by `client_ref` and does nothing.
+    RevokesByIdOnly,
+    /// A revoke of what is unknown or revoked already gets 404.
+    UnknownIsNotFound,
+    /// The list is empty.
+    EmptyList,
+    /// The list has revoked tokens too.
+    ListsRevoked,
+    /// A page of the list has up to 1,000 tokens.
+    LongPages,
+    /// The list's `next` leads back to its first page.
+    CirclingCursor,
+    /// What would be 400 is 500.
+    BadRequestIsServerError,
+    /// Errors are `text/plain`.
+    PlainErrors,
+    /// Successes are `text/html`, whatever they hold.
+    WrongContentType,
+    /// Errors quote the Authorization header.
+    EchoesSecret,
+    /// A `Date` that is none.
+    BadDate,
 }
 
 /// One fault, for some requests.

@@ -36,7 +36,9 @@ pub(super) async fn gate(
         None => Ok(next.run(request).await),
     };
     let mut answer = answer.unwrap_or_else(Problem::into_response);
-    if let Some(date) = http_date(shared.now()) {
+    if answer.extensions().get() == Some(&Fault::BadDate) {
+        answer.headers_mut().insert(header::DATE, HeaderValue::from_static("now"));
+    } else if let Some(date) = http_date(shared.now()) {
         // hyper adds a Date of its own only where there is none.
         answer.headers_mut().insert(header::DATE, date);
     }
@@ -98,10 +100,18 @@ async fn answer(
     next: Next,
 ) -> Result<Response, Problem> {
     let Some(fault) = fault else { return Ok(next.run(request).await) };
-    match instead_of_answering(shared, cut, &fault).await {
-        Some(answer) => Ok(answer),
-        None => spoil(shared, cut, &fault, next.run(request).await).await,
+    if let Some(answer) = instead_of_answering(shared, cut, &fault).await {
+        return Ok(answer);
     }
+    // Some faults are the handlers' own.
+    let mut request = request;
+    request.extensions_mut().insert(fault.clone());
+    let shown = request.headers().get(header::AUTHORIZATION).cloned();
+    let answer = next.run(request).await;
+    if fault == Fault::EchoesSecret && answer.status().is_client_error() {
+        return Ok(Problem::new(answer.status(), format!("not with {shown:?}")).into_response());
+    }
+    spoil(shared, cut, &fault, answer).await
 }
 
 /// The faults that come before the ledger is touched.
@@ -150,9 +160,24 @@ async fn spoil(
             Json(Map::from_iter([("status".to_owned(), "x".repeat(100_000).into())]))
                 .into_response()
         }
+        Fault::BadRequestIsServerError if answer.status() == StatusCode::BAD_REQUEST => {
+            server_error()
+        }
+        Fault::PlainErrors if !answer.status().is_success() => of_type(answer, "text/plain"),
+        Fault::WrongContentType if answer.status().is_success() => of_type(answer, "text/html"),
+        Fault::BadDate => {
+            let mut answer = answer;
+            answer.extensions_mut().insert(Fault::BadDate);
+            answer
+        }
         _ if !answer.status().is_success() => answer,
         _ => spoil_json(shared, fault, answer).await?,
     })
+}
+
+fn of_type(mut answer: Response, kind: &'static str) -> Response {
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
 }
 
 async fn spoil_json(
@@ -188,6 +213,7 @@ fn spoil_fields(fault: &Fault, fields: &mut Map<String, Value>, yesterday: Times
         }
         Fault::NewlineInKey => drop(set_key(format!("{key}\nPATH=/tmp/elsewhere"))),
         Fault::SubstitutionInKey => drop(set_key(format!("{key}$(id)"))),
+        Fault::OtherKey => drop(set_key(format!("{key}{:016x}", fastrand::u64(..)))),
         Fault::LongKey => drop(set_key("k".repeat(5000))),
         Fault::PastExpiry => {
             fields.insert("expires_at".to_owned(), yesterday.to_string().into());
@@ -198,7 +224,7 @@ fn spoil_fields(fault: &Fault, fields: &mut Map<String, Value>, yesterday: Times
 
 async fn another_token_id(shared: &Arc<Shared>, own: Option<&Value>) -> Result<String, Problem> {
     let now = shared.now().as_second();
-    let live = shared.on_store(move |store| store.live_tokens(0, 2, now)).await?;
+    let live = shared.on_store(move |store| store.live_tokens(0, 2, now, false)).await?;
     let other = live.into_iter().find(|token| own != Some(&Value::from(&*token.token_id)));
     Ok(other.map_or_else(|| "tok_of_somebody_else".to_owned(), |token| token.token_id))
 }

@@ -55,6 +55,8 @@ pub(super) struct Ask {
     pub(super) user_email: String,
     pub(super) ttl_days: u32,
     pub(super) client_ref: Option<String>,
+    /// A fault: a known `client_ref` gets its token whatever else is asked.
+    pub(super) ignores_other_body: bool,
 }
 
 /// The token that an ask would get if it is new. Times are Unix seconds.
@@ -139,8 +141,14 @@ impl Store {
     }
 
     /// Revokes; what is unknown or revoked already is a success too. A `client_ref` is remembered
-    /// for ever, so that an exchange that comes later is refused.
-    pub(super) fn revoke(&mut self, target: &Target, now: i64) -> rusqlite::Result<()> {
+    /// for ever, so that an exchange that comes later is refused, unless a fault forgets it. Says
+    /// whether there was something to revoke.
+    pub(super) fn revoke(
+        &mut self,
+        target: &Target,
+        now: i64,
+        forgets: bool,
+    ) -> rusqlite::Result<bool> {
         let transaction = self.transaction()?;
         let (column, name) = match target {
             Target::Token(token_id) => ("token_id", token_id),
@@ -148,26 +156,31 @@ impl Store {
         };
         let sql =
             format!("UPDATE token SET revoked_at = ?2 WHERE {column} = ?1 AND revoked_at IS NULL");
-        transaction.execute(&sql, params![name, now])?;
-        if let Target::Ref(client_ref) = target {
+        let found = transaction.execute(&sql, params![name, now])? > 0;
+        if let Target::Ref(client_ref) = target
+            && !forgets
+        {
             let sql = "INSERT OR IGNORE INTO tombstone VALUES (?1, ?2)";
             transaction.execute(sql, params![client_ref, now])?;
         }
-        transaction.commit()
+        transaction.commit()?;
+        Ok(found)
     }
 
-    /// At most `limit` live tokens behind `after`, in the order of issue.
+    /// At most `limit` live tokens behind `after`, in the order of issue; a fault has the revoked
+    /// ones, too.
     pub(super) fn live_tokens(
         &mut self,
         after: i64,
         limit: u32,
         now: i64,
+        revoked_too: bool,
     ) -> rusqlite::Result<Vec<LiveToken>> {
         let sql = "SELECT seq, token_id, client_ref, user_email, expires_at FROM token \
-                   WHERE seq > ?1 AND revoked_at IS NULL AND expires_at > ?2 \
+                   WHERE seq > ?1 AND (revoked_at IS NULL OR ?4) AND expires_at > ?2 \
                    ORDER BY seq LIMIT ?3";
         let mut statement = self.0.prepare_cached(sql)?;
-        statement.query_map(params![after, now, limit], live_token)?.collect()
+        statement.query_map(params![after, now, limit, revoked_too], live_token)?.collect()
     }
 
     /// The e-mail address and the expiry of the live token with this key.
@@ -275,7 +288,9 @@ fn asked_before(
             let revoked_at: Option<i64> = row.get(4)?;
             Ok(if revoked_at.is_some() || expires_at <= now {
                 Exchanged::Gone
-            } else if user_email != ask.user_email || ttl_days != ask.ttl_days {
+            } else if !ask.ignores_other_body
+                && (user_email != ask.user_email || ttl_days != ask.ttl_days)
+            {
                 Exchanged::Different
             } else {
                 Exchanged::Granted { token_id, expires_at }

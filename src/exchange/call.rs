@@ -13,7 +13,6 @@ use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
 use super::client::{CONNECT, Clients, Connection, causes, deepest};
-use crate::model::name::OpId;
 use crate::model::outcome::FailureKind;
 use crate::model::secret::Secret;
 
@@ -29,7 +28,7 @@ pub(super) struct Call<'a> {
     pub(super) total: Duration,
     pub(super) secret: Option<&'a Secret>,
     pub(super) body: Option<Vec<u8>>,
-    pub(super) idempotency_key: Option<&'a OpId>,
+    pub(super) idempotency_key: Option<&'a str>,
 }
 
 /// What came.
@@ -42,13 +41,17 @@ pub(super) struct Reply {
 
 /// Why there is no body to read, though there is a status.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoBody {
+pub enum NoBody {
+    /// Nothing but headers came.
     #[error("its body is empty")]
     Empty,
+    /// It was not read to its end.
     #[error("its body is longer than 64 KiB")]
     TooLong,
+    /// The total time was over.
     #[error("its body did not end within {} s", .0.as_secs())]
     TooSlow(Duration),
+    /// The connection ended first.
     #[error("its body is cut: {0}")]
     Cut(String),
 }
@@ -122,7 +125,7 @@ impl Call<'_> {
             headers.insert(AUTHORIZATION, bearer(secret));
         }
         if let Some(op) = self.idempotency_key {
-            let key = HeaderValue::from_str(op.as_str()).expect("an op id is hex and colons");
+            let key = HeaderValue::from_str(op).expect("an op id is hex and colons");
             headers.insert("idempotency-key", key);
         }
         request

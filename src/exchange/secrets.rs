@@ -61,6 +61,11 @@ impl Secrets {
         Self(names.into_iter().map(|name| (name.clone(), find(name))).collect())
     }
 
+    /// Those that can be used.
+    pub(super) fn found(&self) -> impl Iterator<Item = &Secret> {
+        self.0.values().filter_map(|found| found.as_ref().ok())
+    }
+
     /// The secret of this name.
     pub(super) fn get(&self, name: &EnvName) -> Result<&Secret, &SecretError> {
         match self.0.get(name) {

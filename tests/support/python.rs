@@ -1,43 +1,53 @@
-//! A Python with python-dotenv, to run what the skills show.
+//! A Python with the packages that tests need.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// A Python 3 that can import python-dotenv: the machine's, or one of a virtual environment made
-/// once under `target/tmp`. Fails, and says what is missing, where neither can be had.
+/// A Python 3 that can import python-dotenv.
 pub fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let machines = PathBuf::from("python3");
-        let version = Command::new(&machines).arg("--version").output();
-        assert!(
-            version.is_ok_and(|output| output.status.success()),
-            "python3 is not there: the skills are run with it (Debian: apt-get install python3 \
-             python3-venv)"
-        );
-        if has_dotenv(&machines) { machines } else { python_with_dotenv(&machines) }
-    })
+    PYTHON.get_or_init(|| python_with("dotenv", "python-dotenv"))
 }
 
-fn has_dotenv(python: &Path) -> bool {
+/// A Python 3 that can import Flask.
+pub fn python_with_flask() -> &'static Path {
+    static PYTHON: OnceLock<PathBuf> = OnceLock::new();
+    PYTHON.get_or_init(|| python_with("flask", "flask"))
+}
+
+/// The machine's Python, or one of a virtual environment made once under `target/tmp`. Fails, and
+/// says what is missing, where neither can be had.
+fn python_with(module: &str, package: &str) -> PathBuf {
+    let machines = PathBuf::from("python3");
+    let version = Command::new(&machines).arg("--version").output();
+    assert!(
+        version.is_ok_and(|output| output.status.success()),
+        "python3 is not there: examples are run with it (Debian: apt-get install python3 \
+         python3-venv)"
+    );
+    if has(&machines, module) { machines } else { environment_with(&machines, module, package) }
+}
+
+fn has(python: &Path, module: &str) -> bool {
     let mut command = Command::new(python);
-    command.args(["-c", "from dotenv import load_dotenv"]);
+    command.args(["-c", &format!("import {module}")]);
     command.output().is_ok_and(|output| output.status.success())
 }
 
-fn python_with_dotenv(machines: &Path) -> PathBuf {
+fn environment_with(machines: &Path, module: &str, package: &str) -> PathBuf {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(scratch).unwrap();
     // Other test binaries may want the same one at the same time.
-    let lock = File::create(scratch.join("python.lock")).unwrap();
+    let lock = File::create(scratch.join(format!("python-{module}.lock"))).unwrap();
     lock.lock().unwrap();
-    let environment = scratch.join("python");
+    let environment = scratch.join(format!("python-{module}"));
     let python = environment.join("bin/python3");
-    if !has_dotenv(&python) {
+    if !has(&python, module) {
         run(Command::new(machines).args(["-m", "venv", "--clear"]).arg(&environment));
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "python-dotenv"]));
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", package]));
     }
     python
 }
