@@ -6,7 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::model::action::shown;
+use crate::model::action::{Action, InstallReason, shown};
 use crate::model::name::{ServiceId, UserId};
 use crate::model::plan::{Note, NoteKind};
 use crate::model::secret::Fingerprint;
@@ -152,6 +152,7 @@ fn row(planned: &Planned, user: &UserId, service: &ServiceId, desired: bool) -> 
     let held = planned.held.losses.iter().any(|l| l.user == *user && l.service == *service);
     let why =
         if held { Some("held by the guard".to_owned()) } else { note.map(|n| n.text.clone()) };
+    let why = why.or_else(|| drift(planned, user));
     Row {
         user: user.clone(),
         service: service.clone(),
@@ -162,6 +163,17 @@ fn row(planned: &Planned, user: &UserId, service: &ServiceId, desired: bool) -> 
         key: key.and_then(|token| token.grant.as_ref()).map(|grant| grant.fingerprint),
         why,
     }
+}
+
+/// How the user's home differs from what was put there.
+fn drift(planned: &Planned, user: &UserId) -> Option<String> {
+    planned.approved.plan().actions.iter().find_map(|action| match action {
+        Action::Install(install) if install.user == *user => {
+            let drift = |why: &&InstallReason| matches!(why, InstallReason::Drift(_));
+            install.why.iter().find(drift).map(ToString::to_string)
+        }
+        _ => None,
+    })
 }
 
 fn state(
