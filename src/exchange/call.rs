@@ -142,7 +142,7 @@ impl Call<'_> {
     /// Someone else's text, fit for a terminal and a log: one line, at most 200 characters.
     pub(super) fn quote(&self, text: &str) -> String {
         // The secret goes first: cut in two it would not be found any more.
-        let text = self.without_secret(text);
+        let text = without_keys(&self.without_secret(text));
         let mut quoted = String::new();
         for c in text.trim().chars().take(200) {
             match c {
@@ -162,6 +162,17 @@ impl Call<'_> {
             None => text.to_owned(),
         }
     }
+}
+
+/// A service in trouble may repeat the key that it issued: what is as long as a key and made of a
+/// key's characters is left out.
+fn without_keys(text: &str) -> String {
+    let is_keys = |c: char| c.is_ascii_alphanumeric() || "_-+/=.%".contains(c);
+    let parts = text.split_inclusive(|c| !is_keys(c)).map(|part| {
+        let word = part.trim_end_matches(|c| !is_keys(c));
+        if word.len() < 24 { part.to_owned() } else { format!("(left out){}", &part[word.len()..]) }
+    });
+    parts.collect()
 }
 
 /// Checked here again, though the registry did: this is the last place before the secret leaves.

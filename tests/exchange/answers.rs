@@ -1,5 +1,7 @@
 //! What each answer means.
 
+use service_connector::store::random;
+
 use crate::server::*;
 use service_connector::model::outcome::RevokeAnswer;
 use service_connector::model::registry::Contract;
@@ -163,7 +165,7 @@ fn cut() -> Vec<Case> {
 }
 
 fn statuses() -> Vec<Case> {
-    let forged = problem("500 Oops", "a\\u001b[31m\\nb", &"d".repeat(500));
+    let forged = problem("500 Oops", "a\\u001b[31m\\nb", &"d ".repeat(250));
     vec![
         ("created", json("201 Created", "", &body("")), "unknown", "201 Created"),
         ("accepted", bare("202 Accepted"), "unknown", "202 Accepted"),
@@ -214,7 +216,7 @@ fn statuses() -> Vec<Case> {
             "escaped, shortened",
             forged,
             "unknown",
-            ": 500 Internal Server Error: a\\u{1b}[31m\\nb: ddd",
+            ": 500 Internal Server Error: a\\u{1b}[31m\\nb: d d d",
         ),
         (
             "echoes the secret",
@@ -223,10 +225,16 @@ fn statuses() -> Vec<Case> {
             ": x: no (secret)!",
         ),
         (
+            "echoes a key",
+            problem("409 Conflict", "x", &format!("you have pk_live_{:032x} already", random())),
+            "conflict",
+            "you have (left out) already",
+        ),
+        (
             "echoes it at the cut",
-            problem("400 Bad Request", &format!("{}{SECRET}", "x".repeat(195)), ""),
+            problem("400 Bad Request", &format!("{}x{SECRET}", "x ".repeat(97)), ""),
             "rejected",
-            "xx(secr…",
+            "x x(secr…",
         ),
     ]
 }
