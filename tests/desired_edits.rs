@@ -442,20 +442,6 @@ fn a_large_file_that_is_trusted_is_edited_in_the_users_lines_alone() {
     assert_eq!(result, format!("{}      crm: {{}}\n{}", &text[..at], &text[at..]));
 }
 
-#[test]
-#[ignore = "a measurement: run with --release -- --ignored --nocapture"]
-fn how_long_a_large_file_takes() {
-    let text = large();
-    let begun = std::time::Instant::now();
-    Desired::parse(&text).unwrap();
-    println!("{} bytes: parse {:?}", text.len(), begun.elapsed());
-    let scene = Scene::with(&text);
-    scene.edit(&connect("user1", "crm")).unwrap();
-    let begun = std::time::Instant::now();
-    scene.edit(&connect("user10000", "crm")).unwrap();
-    println!("edit {:?}", begun.elapsed());
-}
-
 /// How a file is written: each choice is one that people make.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "independent habits of people")]
