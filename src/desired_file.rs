@@ -22,6 +22,7 @@ use crate::model::desired::Desired;
 use crate::model::digest::Digest;
 use crate::model::edit_text::{self, EditTextError};
 use crate::model::name::UserId;
+use crate::model::user_blocks;
 use crate::model::yaml::{self, YamlError};
 
 /// How long a file that our own writers did not make must have been still.
@@ -41,7 +42,7 @@ pub struct DesiredFile {
 /// The file as it was read.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What it says.
+    /// What it says, of the users who were asked for.
     pub desired: Desired,
     /// Its text, to show places in it.
     pub text: String,
@@ -107,9 +108,24 @@ impl DesiredFile {
     /// # Errors
     /// Whatever is wrong with it; never an empty state in its place.
     pub fn read(&self, now: Timestamp) -> Result<Loaded, LoadError> {
+        self.read_part(now, None)
+    }
+
+    /// The same; with `only`, of a large file that our own writers made, no more than this user's
+    /// lines: the others were read when they were written.
+    ///
+    /// # Errors
+    /// As [`DesiredFile::read`].
+    pub fn read_part(&self, now: Timestamp, only: Option<&UserId>) -> Result<Loaded, LoadError> {
         let raw = self.raw()?;
         let by_hand = self.judge(&raw, now)? == Made::ByHand;
-        let desired = Desired::parse(&raw.text).map_err(|error| self.invalid(error, &raw.text))?;
+        let large = raw.text.len() > user_blocks::SMALL;
+        let layout = (large && !by_hand && only.is_some()).then(|| user_blocks::scan(&raw.text));
+        let desired = match (layout.flatten(), only) {
+            (Some(layout), Some(user)) => layout.read(&raw.text, |name| name == user.as_str()),
+            _ => Desired::parse(&raw.text),
+        };
+        let desired = desired.map_err(|error| self.invalid(error, &raw.text))?;
         Ok(Loaded { desired, text: raw.text, revision: raw.revision, by_hand })
     }
 

@@ -72,10 +72,10 @@ impl Exchange {
         self.secrets = secrets;
     }
 
-    /// Whether there is no such secret, or none that can be used.
+    /// Why there is no such secret, or none that can be used.
     #[must_use]
-    pub fn secret_missing(&self, name: &EnvName) -> bool {
-        self.secrets.get(name).is_err()
+    pub fn lacks_secret(&self, name: &EnvName) -> Option<&SecretError> {
+        self.secrets.get(name).err()
     }
 
     /// Asks for a token. Repeating it under the same op id is safe with v2 only.

@@ -93,10 +93,10 @@ pub enum IntentError {
     Registry(#[from] DirError),
 }
 
-/// Reads what the files say. `knows_service` tells services that the state knows although the
-/// registry does not.
+/// Reads what the files say, of the users in scope at least. A service that `actual` has something
+/// of is known, even if the registry has it no more.
 #[must_use]
-pub fn intent(places: &Places, now: Timestamp, actual: &Actual) -> Intent {
+pub fn intent(places: &Places, now: Timestamp, actual: &Actual, scope: &Scope) -> Intent {
     let loaded = match registry_dir::load(&places.registry, &places.skills) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -104,7 +104,7 @@ pub fn intent(places: &Places, now: Timestamp, actual: &Actual) -> Intent {
             return Intent { desired, registry: Registry::default(), problems: Vec::new() };
         }
     };
-    let desired = wanted(places, now, &loaded.registry, actual);
+    let desired = wanted(places, now, &loaded.registry, actual, scope);
     Intent { desired, registry: loaded.registry, problems: loaded.problems }
 }
 
@@ -113,9 +113,10 @@ fn wanted(
     now: Timestamp,
     registry: &Registry,
     actual: &Actual,
+    scope: &Scope,
 ) -> Result<Wanted, IntentError> {
     let people = people(&places.people)?;
-    let mut loaded = DesiredFile::new(&places.desired).read(now)?;
+    let mut loaded = DesiredFile::new(&places.desired).read_part(now, scope.user.as_ref())?;
     let desired = std::mem::take(&mut loaded.desired);
     let wrong = |source| IntentError::Wrong { path: places.desired.clone(), source };
     let held = actual.services();

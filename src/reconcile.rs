@@ -118,7 +118,7 @@ impl Pass {
     pub async fn plan(&self, at: Option<Timestamp>) -> Result<Planned, PassError> {
         let now = (self.clock)();
         let actual = match Store::open_to_read(&self.places.state) {
-            Ok(store) => store.load(at.unwrap_or(now))?,
+            Ok(store) => store.load(at.unwrap_or(now), self.scope.user.as_ref())?,
             Err(StoreError::Missing(_)) => match self.refuse_lost_state().await {
                 // What is wrong with the files is said with the plan.
                 Ok(()) | Err(PassError::Intent(_)) => Actual::default(),
@@ -144,10 +144,11 @@ impl Pass {
         let began = (self.clock)();
         self.refuse_lost_state().await?;
         let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;
-        let mut planned = self.planned(store.load(began)?, None, Some(&mut store)).await;
+        let user = self.scope.user.as_ref();
+        let mut planned = self.planned(store.load(began, user)?, None, Some(&mut store)).await;
         let exchange = Arc::new(self.exchange(&planned));
         if self.clocks_disagree(&mut store, &planned, &exchange).await? {
-            planned = self.planned(store.load(began)?, None, Some(&mut store)).await;
+            planned = self.planned(store.load(began, user)?, None, Some(&mut store)).await;
         }
         if expect.is_some_and(|expected| !expected.names(&planned.digest)) {
             return Err(PassError::AnotherPlan { now: planned.digest });
@@ -171,7 +172,7 @@ impl Pass {
         at: Option<Timestamp>,
         store: Option<&mut Store>,
     ) -> Planned {
-        let intent = self.settled_intent(&actual).await;
+        let intent = self.settled_intent(&actual, &self.scope).await;
         let at = at.unwrap_or_else(self.clock);
         if let Ok(wanted) = &intent.desired {
             actual.homes = observe::homes(&self.installer, wanted, &actual, &self.scope);
@@ -203,10 +204,10 @@ impl Pass {
     }
 
     /// What the files say, once a desired state that was just changed by hand has settled.
-    async fn settled_intent(&self, actual: &Actual) -> Intent {
+    async fn settled_intent(&self, actual: &Actual, scope: &Scope) -> Intent {
         let mut patience = SETTLING_PATIENCE;
         loop {
-            let intent = observe::intent(&self.places, (self.clock)(), actual);
+            let intent = observe::intent(&self.places, (self.clock)(), actual, scope);
             let ready_in = intent.desired.as_ref().err().and_then(IntentError::ready_in);
             match ready_in {
                 Some(wait) if wait <= patience => {
@@ -239,8 +240,8 @@ impl Pass {
         let mut run =
             Run::new(approved, &setting, store.instance().clone(), Box::new(store::random));
         for (service, name) in secrets_needed(&actual, &intent.registry) {
-            if exchange.secret_missing(name) {
-                run.close(service, name, &format!("the shared secret {name} is not set"));
+            if let Some(why) = exchange.lacks_secret(name) {
+                run.close(service, name, &format!("the shared secret {name} {why}"));
             }
         }
         let edges = Edges {

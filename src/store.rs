@@ -71,6 +71,15 @@ pub enum StoreError {
         /// Ours.
         known: i64,
     },
+    /// Written by an earlier version of this program; who only reads cannot change it.
+    #[error(
+        "the state at {path} is an earlier version's: the next pass (`service-connector \
+         reconcile`) brings it up to date"
+    )]
+    Older {
+        /// The database.
+        path: PathBuf,
+    },
     /// A row that this program did not write.
     #[error("the state at {path} holds a {what} that is not legal: {found}")]
     Damaged {

@@ -59,10 +59,10 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     let secret = &subject.endpoint.secret;
     let names = journal.secrets();
     let exchange = Exchange::new(settings.secrets(names.iter().chain([secret])));
-    if exchange.secret_missing(secret) {
+    if let Some(why) = exchange.lacks_secret(secret) {
         let message = format!(
-            "the shared secret {secret} is not there, or cannot be used: put it into the variable \
-             of that name, or into a file of that name in --secrets DIR"
+            "the shared secret {secret} {why}: put it into the variable of that name, or into a \
+             file of that name in --secrets DIR"
         );
         return Err(message.into());
     }

@@ -41,7 +41,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     })?;
     let now = Timestamp::now();
     let mut store = Store::open(&places.state, &places.sealing_key)?;
-    let actual = store.load(now)?;
+    let actual = store.load(now, Some(&args.user))?;
     let tokens = actual.tokens_of(&args.user, &args.service);
     let named: Vec<&Token> = tokens.iter().filter(|token| is_named(token, &args.op)).collect();
     let (user, service) = (&args.user, &args.service);

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::actual::Actual;
+use crate::model::plan::Scope;
 use crate::model::skill_lint;
 use crate::observe;
 use crate::store::{Store, StoreError};
@@ -32,11 +33,11 @@ struct ValidateJson {
 pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     let now = Timestamp::now();
     let actual = match Store::open_to_read(&settings.places.state) {
-        Ok(store) => store.load(now)?,
+        Ok(store) => store.load(now, None)?,
         Err(StoreError::Missing(_)) => Actual::default(),
         Err(error) => return Err(error.into()),
     };
-    let intent = observe::intent(&settings.places, now, &actual);
+    let intent = observe::intent(&settings.places, now, &actual, &Scope::default());
     // A file that was saved a moment ago is right or wrong all the same.
     let desired_error = intent.desired.as_ref().err().filter(|error| error.ready_in().is_none());
     let warnings: Vec<String> = intent

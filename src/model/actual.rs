@@ -33,6 +33,17 @@ pub struct Actual {
     pub recent_removals: Vec<(UserId, ServiceId)>,
     /// Digests of held removals that somebody approved within the last 24 hours.
     pub approved: Vec<Digest>,
+    /// What the others have, when this is one user's part.
+    pub elsewhere: Elsewhere,
+}
+
+/// What a plan for one user must know of all others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// How many of them have access to each service; 0 where a debt is all that they have.
+    pub connections: BTreeMap<ServiceId, usize>,
+    /// How many of them have access to anything, at least; nobody needs to know of more than two.
+    pub users: usize,
 }
 
 impl Actual {
@@ -47,7 +58,8 @@ impl Actual {
     pub fn services(&self) -> BTreeSet<&ServiceId> {
         let in_tokens = self.tokens.values().flat_map(BTreeMap::keys);
         let homes = self.installed.values().flat_map(BTreeMap::values);
-        in_tokens.chain(homes.flat_map(|installed| installed.pieces.keys())).collect()
+        let here = in_tokens.chain(homes.flat_map(|installed| installed.pieces.keys()));
+        here.chain(self.elsewhere.connections.keys()).collect()
     }
 }
 

@@ -80,10 +80,16 @@ impl Desired {
 
     /// The same, but for the line numbers: what two files must share to mean the same.
     #[must_use]
-    pub fn without_lines(mut self) -> Self {
+    pub fn without_lines(self) -> Self {
+        self.with_lines(|_| 0)
+    }
+
+    /// The same, with other line numbers.
+    #[must_use]
+    pub fn with_lines(mut self, new: impl Fn(u32) -> u32) -> Self {
         for user in self.users.values_mut() {
-            user.line = 0;
-            user.connections.values_mut().for_each(|wish| wish.line = 0);
+            user.line = new(user.line);
+            user.connections.values_mut().for_each(|wish| wish.line = new(wish.line));
         }
         self
     }

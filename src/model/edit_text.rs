@@ -19,9 +19,6 @@ use super::user_blocks::{self, Block, Layout};
 use super::yaml::YamlError;
 use super::yaml_path;
 
-/// Up to this size the whole file is read again after an edit, trusted or not.
-const SMALL: usize = 256 << 10;
-
 /// What came of the changes.
 #[derive(Debug)]
 pub struct EditedText {
@@ -65,11 +62,14 @@ impl From<YamlError> for EditTextError {
 /// When the text is wrong, or its form is too odd; then nothing is changed.
 pub fn edit(text: &str, changes: &[Change], trusted: bool) -> Result<EditedText, EditTextError> {
     let layout = user_blocks::scan(text);
-    let whole = !trusted || text.len() <= SMALL || layout.is_none();
+    let whole = !trusted || text.len() <= user_blocks::SMALL || layout.is_none();
     let before = match &layout {
-        Some(layout) if !whole => read_blocks(text, layout, changes)?,
-        _ => Desired::parse(text)?.without_lines(),
-    };
+        Some(layout) if !whole => {
+            layout.read(text, |user| changes.iter().any(|c| c.user().as_str() == user))?
+        }
+        _ => Desired::parse(text)?,
+    }
+    .without_lines();
     let mut after = before.clone();
     let outcomes: Vec<_> = changes.iter().map(|change| change.apply(&mut after)).collect();
     if after == before {
@@ -83,32 +83,6 @@ pub fn edit(text: &str, changes: &[Change], trusted: bool) -> Result<EditedText,
         return Err(edits.form(edits.first_changed()));
     }
     Ok(EditedText { text: Some(edited), outcomes })
-}
-
-/// The state of the users whom the changes name, from their lines alone.
-fn read_blocks(
-    text: &str,
-    layout: &Layout<'_>,
-    changes: &[Change],
-) -> Result<Desired, EditTextError> {
-    let Layout::Blocks { users, .. } = layout else { return Ok(Desired::default()) };
-    let mut desired = Desired::default();
-    for block in
-        users.iter().filter(|block| changes.iter().any(|c| c.user().as_str() == block.user))
-    {
-        let lines = block.line.saturating_sub(3);
-        let read = read_block(&text[block.range.clone()])
-            .map_err(|error| error.moved(lines, block.range.start.saturating_sub(HEAD.len())))?;
-        desired.users.extend(read.users);
-    }
-    Ok(desired)
-}
-
-/// What stands before a user's lines to make them a file.
-const HEAD: &str = "version: 1\nusers:\n";
-
-fn read_block(lines: &str) -> Result<Desired, YamlError> {
-    Desired::parse(&format!("{HEAD}{lines}")).map(Desired::without_lines)
 }
 
 struct Edits<'a> {
@@ -187,7 +161,7 @@ impl Edits<'_> {
     fn prove_new(&self, lines: &str) -> Result<(), EditTextError> {
         let new = || self.changed().filter(|(_, before)| before.is_none());
         let Some((first, _)) = new().next() else { return Ok(()) };
-        let read = read_block(lines.trim_start_matches(['\r', '\n']));
+        let read = read_alone(lines.trim_start_matches(['\r', '\n']));
         let right = read
             .is_ok_and(|read| new().all(|(id, _)| read.users.get(id) == self.after.users.get(id)));
         if right { Ok(()) } else { Err(self.form(first)) }
@@ -209,7 +183,7 @@ impl Edits<'_> {
         let head = format!("users:{}", self.line_break());
         let edited = self.with_changes(id, &format!("{head}{lines}"))?;
         let edited = edited.strip_prefix(&head)?.to_owned();
-        let read = read_block(&edited).ok()?;
+        let read = read_alone(&edited).ok()?;
         let right = read.users.len() == 1 && read.users.get(id) == self.after.users.get(id);
         (right && self.keeps_comments(id, lines, &edited)).then_some(edited)
     }
@@ -335,4 +309,9 @@ fn quoted(name: &str) -> Cow<'_, str> {
         }
         _ => name.into(),
     }
+}
+
+/// What one user's lines say.
+fn read_alone(lines: &str) -> Result<Desired, YamlError> {
+    user_blocks::read_lines(lines).map(Desired::without_lines)
 }

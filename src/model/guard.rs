@@ -96,7 +96,7 @@ fn too_much(plan: &Plan, limits: &Limits) -> Held {
         everything = true;
         why.push(format!("{} of {total} connections would go", going.len()));
     }
-    if census.users.len() > 1 && nobody_left(plan) {
+    if census.users > 1 && nobody_left(plan) {
         everything = true;
         why.push("nobody would be left".to_owned());
     }

@@ -161,8 +161,8 @@ pub struct View<'a> {
 pub struct Census {
     /// Connections with access, by service.
     pub connections: BTreeMap<ServiceId, usize>,
-    /// Users with access to anything.
-    pub users: BTreeSet<UserId>,
+    /// How many users have access to anything.
+    pub users: usize,
     /// Removals of the last hour.
     pub recent: Vec<(UserId, ServiceId)>,
 }
@@ -265,16 +265,18 @@ fn services_of<'a>(world: &World<'a>, subject: &Subject<'a>) -> BTreeSet<&'a Ser
 }
 
 fn census(actual: &Actual) -> Census {
-    let mut census = Census { recent: actual.recent_removals.clone(), ..Census::default() };
-    for (user, services) in &actual.tokens {
-        for (service, tokens) in services {
-            if tokens.iter().any(|token| token.phase.is_live()) {
-                *census.connections.entry(service.clone()).or_default() += 1;
-                census.users.insert(user.clone());
-            }
+    let mut connections = actual.elsewhere.connections.clone();
+    let mut users = actual.elsewhere.users;
+    for services in actual.tokens.values() {
+        let live = services.iter().filter(|(_, tokens)| tokens.iter().any(|t| t.phase.is_live()));
+        let mut has_access = false;
+        for (service, _) in live {
+            *connections.entry(service.clone()).or_default() += 1;
+            has_access = true;
         }
+        users += usize::from(has_access);
     }
-    census
+    Census { connections, users, recent: actual.recent_removals.clone() }
 }
 
 /// A slip of the pen looks like a world where all is well.

@@ -6,6 +6,12 @@
 
 use std::ops::Range;
 
+use super::desired::Desired;
+use super::yaml::YamlError;
+
+/// Up to this many bytes the whole file is read, known to be right or not: it takes no time.
+pub const SMALL: usize = 256 << 10;
+
 /// Where the users stand.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Layout<'t> {
@@ -52,6 +58,38 @@ pub fn scan(text: &str) -> Option<Layout<'_>> {
         scan.line(line, range, number)?;
     }
     if scan.depth == 0 { scan.found.filter(|layout| !is_bare(layout)) } else { None }
+}
+
+/// What stands before a user's lines to make them a file.
+const HEAD: &str = "version: 1\nusers:\n";
+/// The line after it.
+const FIRST_LINE: u32 = 3;
+
+impl Layout<'_> {
+    /// What these users' lines say. `text` is what was scanned.
+    ///
+    /// # Errors
+    /// The first thing that is wrong in them, with its place in the text.
+    pub fn read(&self, text: &str, wanted: impl Fn(&str) -> bool) -> Result<Desired, YamlError> {
+        let Layout::Blocks { users, .. } = self else { return Ok(Desired::default()) };
+        let mut desired = Desired::default();
+        for block in users.iter().filter(|block| wanted(block.user)) {
+            let lines = block.line.saturating_sub(FIRST_LINE);
+            let bytes = block.range.start.saturating_sub(HEAD.len());
+            let read = read_lines(&text[block.range.clone()])
+                .map_err(|error| error.moved(lines, bytes))?;
+            desired.users.extend(read.with_lines(|line| line + block.line - FIRST_LINE).users);
+        }
+        Ok(desired)
+    }
+}
+
+/// What one user's lines say.
+///
+/// # Errors
+/// The first thing that is wrong in them, with its place counted from two lines before them.
+pub fn read_lines(lines: &str) -> Result<Desired, YamlError> {
+    Desired::parse(&format!("{HEAD}{lines}"))
 }
 
 /// `users:` with nothing below it is null: the strict reader refuses it.

@@ -11,7 +11,7 @@ use crate::exchange::Exchange;
 use crate::model::actual::{Actual, HomeLook, Trouble, TroubleKind};
 use crate::model::name::{AccountName, ServiceId};
 use crate::model::outcome::Change;
-use crate::model::plan::LossKind;
+use crate::model::plan::{LossKind, Scope};
 use crate::model::registry::Endpoint;
 use crate::model::run::answer::clock_skew;
 use crate::model::token::later;
@@ -68,7 +68,7 @@ impl Pass {
             return Ok(()); // whatever else is wrong with it, opening it to write will say
         };
         // Without it there are no debts to pay: while nobody knows what is desired, none is made.
-        let wanted = self.settled_intent(&Actual::default()).await.desired?;
+        let wanted = self.settled_intent(&Actual::default(), &Scope::default()).await.desired?;
         let file = DesiredFile::new(&self.places.desired);
         let former = file.formerly();
         let listed = wanted.people.listed().map(|(user, _)| user);

@@ -16,6 +16,7 @@ use crate::model::skill::{self, Status};
 use crate::model::token::Phase;
 use crate::wire::HomeFiles;
 
+use super::schema::NOT_ENDED;
 use super::seal::Identity;
 use super::{Store, StoreError};
 
@@ -140,12 +141,13 @@ impl Store {
         service: &ServiceId,
         account: &AccountName,
     ) -> Result<Option<(OpId, Timestamp)>, StoreError> {
-        let sql = "SELECT op, expires_at FROM token WHERE user = ?1 AND service = ?2 \
-                   AND account = ?3 AND phase = 'active' AND key_readable = 1 \
-                   ORDER BY seq DESC LIMIT 1";
+        let sql = format!(
+            "SELECT op, expires_at FROM token WHERE user = ?1 AND service = ?2 AND account = ?3 \
+             AND phase = 'active' AND {NOT_ENDED} AND key_readable = 1 ORDER BY seq DESC LIMIT 1"
+        );
         let values = [user.as_str(), service.as_str(), account.as_str()];
         Ok(self
-            .collect(sql, values, |row| Ok((self.parse(row, 0, "op id")?, self.time(row, 1)?)))?
+            .collect(&sql, values, |row| Ok((self.parse(row, 0, "op id")?, self.time(row, 1)?)))?
             .pop())
     }
 

@@ -7,18 +7,22 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension, Row};
 
-use crate::model::actual::{Actual, Backoff, Installed, Trouble};
+use crate::model::actual::{Actual, Backoff, Elsewhere, Installed, Trouble};
 use crate::model::digest::Digest;
 use crate::model::name::{AccountName, OpId, ServiceId, TokenId, UserId};
 use crate::model::registry::{Endpoint, Rendition};
 use crate::model::token::{Ask, Binding, Delivery, Grant, Phase, Token, days, later};
 
+use super::schema::{LIVE, NOT_ENDED};
 use super::{Store, StoreError};
 
 /// An approval is good for so long.
 pub(super) const APPROVAL: SignedDuration = SignedDuration::from_hours(24);
 /// Removals of this long ago count against the guard's limits.
 pub(super) const REMOVALS: SignedDuration = SignedDuration::from_hours(1);
+
+/// More users than this with access to something make no difference to anything.
+const MANY: usize = 2;
 
 const TOKEN: &str = "SELECT op, user, service, account, uid, email, endpoint, ttl_days, asked_at, \
     phase, since, token_id, expires_at, fingerprint, key_readable, delivered_at, \
@@ -46,34 +50,56 @@ pub struct RevokeTarget {
 }
 
 impl Store {
-    /// What the state holds. Homes are not in it: looking at them is another's work.
+    /// What the state holds, of one user only if one is named. Homes are not in it: looking at them
+    /// is another's work.
     ///
     /// # Errors
     /// The database's, or a row that this program did not write.
-    pub fn load(&self, now: Timestamp) -> Result<Actual, StoreError> {
+    pub fn load(&self, now: Timestamp, only: Option<&UserId>) -> Result<Actual, StoreError> {
         let mut actual = Actual {
-            installed: self.load_installed()?,
+            installed: self.load_installed(only)?,
             renditions: self.load_renditions()?,
-            backoffs: self.load_backoffs()?,
+            backoffs: self.load_backoffs(only)?,
             troubles: self.load_troubles()?,
             absent_since: self.load_absences()?,
             recent_removals: self.load_removals(now)?,
             approved: self.load_approved(now)?,
+            elsewhere: only.map(|user| self.load_elsewhere(user)).transpose()?.unwrap_or_default(),
             ..Actual::default()
         };
-        for token in self.load_tokens()? {
+        for token in self.load_tokens(only)? {
             let of_user = actual.tokens.entry(token.user.clone()).or_default();
             of_user.entry(token.service.clone()).or_default().push(token);
         }
         Ok(actual)
     }
 
-    fn load_tokens(&self) -> Result<Vec<Token>, StoreError> {
+    fn load_tokens(&self, only: Option<&UserId>) -> Result<Vec<Token>, StoreError> {
         let endpoints = self.load_endpoints()?;
+        let sql = format!("{TOKEN} WHERE {NOT_ENDED} {} ORDER BY seq", and_of(only));
+        self.collect(&sql, values(only), |row| self.token(row, &endpoints))
+    }
+
+    fn load_elsewhere(&self, user: &UserId) -> Result<Elsewhere, StoreError> {
         let sql = format!(
-            "{TOKEN} WHERE phase IN ('issuing', 'active', 'retiring', 'revoking') ORDER BY seq"
+            "SELECT service, count(DISTINCT user) FROM token WHERE {LIVE} AND user <> ?1 \
+             GROUP BY service \
+             UNION ALL SELECT DISTINCT service, 0 FROM token WHERE {NOT_ENDED} AND user <> ?1"
         );
-        self.collect(&sql, [], |row| self.token(row, &endpoints))
+        let rows: Vec<(ServiceId, usize)> = self.collect(&sql, [user.as_str()], |row| {
+            Ok((self.parse(row, 0, "service id")?, self.count(row, 1)?))
+        })?;
+        let mut elsewhere = Elsewhere::default();
+        for (service, count) in rows {
+            *elsewhere.connections.entry(service).or_default() += count;
+        }
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT DISTINCT user FROM token WHERE {LIVE} AND user <> ?1 \
+             LIMIT {MANY})"
+        );
+        let users = self.collect(&sql, [user.as_str()], |row| self.count(row, 0))?;
+        elsewhere.users = users.into_iter().sum();
+        Ok(elsewhere)
     }
 
     fn load_endpoints(&self) -> Result<BTreeMap<i64, Arc<Endpoint>>, StoreError> {
@@ -128,10 +154,15 @@ impl Store {
 
     fn load_installed(
         &self,
+        only: Option<&UserId>,
     ) -> Result<BTreeMap<UserId, BTreeMap<AccountName, Installed>>, StoreError> {
-        let sql = "SELECT user, account, generation, env, skills, pieces, confirmed FROM installed";
+        let sql = format!(
+            "SELECT user, account, generation, env, skills, pieces, confirmed FROM installed \
+             WHERE TRUE {}",
+            and_of(only)
+        );
         let mut all: BTreeMap<UserId, BTreeMap<AccountName, Installed>> = BTreeMap::new();
-        let rows = self.collect(sql, [], |row| {
+        let rows = self.collect(&sql, values(only), |row| {
             let account: AccountName = self.parse(row, 1, "account")?;
             Ok((self.parse(row, 0, "user id")?, account, self.installed(row, 2)?))
         })?;
@@ -173,10 +204,14 @@ impl Store {
         Ok(rows.into_iter().collect())
     }
 
-    fn load_backoffs(&self) -> Result<BTreeMap<UserId, BTreeMap<ServiceId, Backoff>>, StoreError> {
-        let sql = "SELECT user, service, until, tries, wish, message FROM backoff";
+    fn load_backoffs(
+        &self,
+        only: Option<&UserId>,
+    ) -> Result<BTreeMap<UserId, BTreeMap<ServiceId, Backoff>>, StoreError> {
+        let columns = "SELECT user, service, until, tries, wish, message FROM backoff";
+        let sql = format!("{columns} WHERE TRUE {}", and_of(only));
         let mut all: BTreeMap<UserId, BTreeMap<ServiceId, Backoff>> = BTreeMap::new();
-        let rows = self.collect(sql, [], |row| {
+        let rows = self.collect(&sql, values(only), |row| {
             let backoff = Backoff {
                 until: self.time(row, 2)?,
                 tries: self.get(row, 3)?,
@@ -314,6 +349,11 @@ impl Store {
         u64::try_from(number).map_err(|error| self.damaged("number", &error))
     }
 
+    fn count(&self, row: &Row<'_>, column: usize) -> Result<usize, StoreError> {
+        let count = self.number(row, column)?;
+        usize::try_from(count).map_err(|error| self.damaged("count", &error))
+    }
+
     fn phase(&self, row: &Row<'_>, column: usize) -> Result<Phase, StoreError> {
         self.phase_named(&self.get::<String>(row, column)?)
     }
@@ -322,4 +362,13 @@ impl Store {
         let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == text);
         phase.ok_or_else(|| self.damaged("phase", &text))
     }
+}
+
+/// Narrows a query to one user.
+fn and_of(only: Option<&UserId>) -> &'static str {
+    if only.is_some() { "AND user = ?1" } else { "" }
+}
+
+fn values(only: Option<&UserId>) -> impl rusqlite::Params {
+    rusqlite::params_from_iter(only.map(|user| user.as_str().to_owned()))
 }

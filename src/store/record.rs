@@ -13,6 +13,7 @@ use crate::model::token::{Ask, Binding, Move, Phase, later};
 
 use super::events::Told;
 use super::load::REMOVALS;
+use super::schema::NOT_ENDED;
 use super::seal::Identity;
 use super::{Store, StoreError};
 
@@ -321,11 +322,13 @@ impl Store {
             let detail = format!("generation {generation}");
             self.tell(Told { who: PASS, kind, user, service, op: Some(op), detail }, now)?;
         }
-        let older = "SELECT older.op FROM token older JOIN token newer \
-            ON older.user = newer.user AND older.service = newer.service AND older.seq < newer.seq \
-            WHERE newer.op = ?1 AND newer.phase = 'active' AND older.phase = 'active'";
+        let older = format!(
+            "SELECT op FROM token WHERE (user, service) = (SELECT user, service FROM token \
+             WHERE op = ?1 AND phase = 'active') AND phase = 'active' AND {NOT_ENDED} \
+             AND seq < (SELECT seq FROM token WHERE op = ?1)"
+        );
         let older: Vec<OpId> =
-            self.collect(older, [op.as_str()], |row| self.parse(row, 0, "op id"))?;
+            self.collect(&older, [op.as_str()], |row| self.parse(row, 0, "op id"))?;
         older.iter().try_for_each(|op| self.move_token(op, Move::Retire, PASS, "", now))
     }
 

@@ -11,11 +11,18 @@ use super::{StoreError, database};
 pub(super) const BUSY: Duration = Duration::from_secs(10);
 
 /// Each step brings a database from the version of its place to the next.
-const STEPS: [&str; 1] = [FIRST];
+const STEPS: [&str; 2] = [FIRST, COUNTS_BY_SERVICE];
 
 /// The schema's version.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
 const VERSION: i64 = STEPS.len() as i64;
+
+/// The condition of the index `token_not_ended`. SQLite uses a partial index only for a query that
+/// has its condition word for word, so those that ask for one of these phases say it, too.
+pub(super) const NOT_ENDED: &str = "phase IN ('issuing', 'active', 'retiring', 'revoking')";
+
+/// The condition of the index `token_live`.
+pub(super) const LIVE: &str = "phase IN ('active', 'retiring')";
 
 /// Times are microseconds since 1970, UTC.
 const FIRST: &str = "
@@ -98,6 +105,11 @@ CREATE INDEX event_of ON event (user, service);
 CREATE TABLE pass (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL) STRICT;
 ";
 
+/// A pass for one user counts the others' connections for the guard: from this index alone.
+const COUNTS_BY_SERVICE: &str = "
+CREATE INDEX token_live ON token (service, user) WHERE phase IN ('active', 'retiring');
+";
+
 /// What every writer sets on its connection.
 pub(super) fn prepare_writer(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let prepare = || {
@@ -138,6 +150,7 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreErr
     match version(connection) {
         Ok(VERSION) => Ok(()),
         Ok(0) => Err(StoreError::Missing(path.to_owned())),
+        Ok(found) if found < VERSION => Err(StoreError::Older { path: path.to_owned() }),
         Ok(found) => Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION }),
         Err(error) if was_being_made(&error) => Err(StoreError::Missing(path.to_owned())),
         Err(error) => Err(database(path)(error)),

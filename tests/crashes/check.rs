@@ -219,7 +219,7 @@ fn unknown_tokens(scene: &Scene) -> Complaints {
     let copy = scene.copy_of_state();
     let known: BTreeSet<String> = match Store::open_to_read(&copy.path().join("state")) {
         Ok(store) => store
-            .load(now)
+            .load(now, None)
             .unwrap()
             .tokens
             .into_values()

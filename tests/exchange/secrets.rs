@@ -11,7 +11,7 @@ fn name(text: &str) -> EnvName {
 
 fn there(secrets: Secrets, names: &[EnvName]) -> Vec<bool> {
     let exchange = Exchange::new(secrets);
-    names.iter().map(|name| !exchange.secret_missing(name)).collect()
+    names.iter().map(|name| exchange.lacks_secret(name).is_none()).collect()
 }
 
 #[test]

@@ -120,7 +120,7 @@ async fn a_secret_that_is_not_there_is_not_asked_with() {
     let server = Server::start(Manner::Say(Vec::new()));
     let exchange = Exchange::new(Secrets::default());
     let endpoint = endpoint(server.port, Contract::V2);
-    assert!(exchange.secret_missing(&endpoint.secret));
+    assert!(exchange.lacks_secret(&endpoint.secret).is_some());
     let (found, message) = in_a_word(issue(&exchange, &endpoint).await.what);
     assert_eq!(found, "secret refused");
     assert!(message.ends_with("the shared secret SC_SECRET_PO is not set"), "{message}");

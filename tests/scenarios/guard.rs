@@ -196,3 +196,18 @@ fn what_was_approved_or_held_is_not_a_matter_of_scope() {
     scene.working_key("john", Kind::Crm);
     fs::metadata(scene.path("state/state.sqlite3")).unwrap();
 }
+
+#[test]
+fn a_pass_for_one_user_counts_the_keys_of_all_others() {
+    let scene = Scene::new();
+    let users: Vec<String> = (0..60).map(|n| format!("user{n}")).collect();
+    let wish = |user: &String| format!("  {user}: {{ connections: {{ crm: {{}} }} }}\n");
+    scene.desired(&format!("users:\n{}", users.iter().map(wish).collect::<String>()));
+    scene.pass(0);
+    let leave = |user: &String| scene.run(&["disconnect", user, "crm", "--now"]);
+    for user in &users[..6] {
+        leave(user).expect(0).says("key revoked"); // a tenth of 60
+    }
+    leave(&users[6]).expect(3).says("7 of 60 connections would go");
+    assert_eq!(scene.live(Kind::Crm).len(), 54);
+}

@@ -144,3 +144,19 @@ fn when_an_event_cannot_be_written_nothing_is_done() {
     scene.pass(0);
     assert_eq!(scene.business_status(CRM, &key), 401);
 }
+
+#[test]
+fn among_thousands_a_pass_for_one_user_reads_that_users_lines() {
+    let scene = Scene::new();
+    let others: String =
+        (0..9000).map(|n| format!("  user{n}:\n    connections: {{ crm: {{}} }}\n")).collect();
+    scene.desired(&format!("users:\n{others}  john:\n    connections: {{}}\n"));
+    scene.run(&["connect", "john", "crm", "--now"]).expect(0).says("key issued");
+    scene.working_key("john", CRM);
+    assert_eq!(scene.issued(CRM).len(), 1, "the others wait for a pass of all");
+    let text = fs::read_to_string(scene.path("desired.yaml")).unwrap();
+    let line = 2 + text.lines().position(|line| line == "  john:").unwrap();
+    scene.run(&["explain", "john", "crm"]).expect(0).says(&format!("desired.yaml:{line}"));
+    scene.run(&["connect", "user5", "crm", "--now"]).expect(0).says("It was so already");
+    assert_eq!(scene.issued(CRM).len(), 2);
+}

@@ -78,6 +78,11 @@ fn a_missing_shared_secret_stops_its_own_service_only() {
     };
     without(&["plan"]).expect(2).does_not_say("SC_SECRET");
     without(&["reconcile"]).expect(4).says("the shared secret SC_SECRET_CRM is not set");
+    let unfit = |command: &mut std::process::Command| {
+        command.env("SC_SECRET_CRM", "two words");
+    };
+    let ran = scene.run_with(&["reconcile"], unfit).expect(4);
+    ran.says("SC_SECRET_CRM is not 1 to 4096 printable ASCII characters").does_not_say("two words");
     scene.working_key("john", INVOICING);
     assert_eq!(scene.calls(CRM), (0, 0));
     scene.pass(0);

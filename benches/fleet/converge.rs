@@ -1,0 +1,116 @@
+//! Many new connections in one pass of the real binary, installs included.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use service_connector::store::random;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+use crate::fleet;
+
+/// Services in the registry; each takes 16 at once, so that 64 are under way.
+const SERVICES: usize = 4;
+/// As the registry of the fleet has it.
+const AT_ONCE: u32 = 64;
+
+pub fn run(users: usize) {
+    for millis in [50, 0] {
+        let took = pass(users, Duration::from_millis(millis));
+        let connections = u32::try_from(users * SERVICES).unwrap();
+        let ideal = Duration::from_millis(millis) * connections / AT_ONCE;
+        println!("  {connections} connections, answers after {millis} ms");
+        println!("    whole pass                 {took:.2?}");
+        println!(
+            "    exchanges a second         {:.0}",
+            f64::from(connections) / took.as_secs_f64()
+        );
+        if millis > 0 {
+            println!(
+                "    ideal                      {ideal:.2?}: {:.0} %",
+                100.0 * ideal.as_secs_f64() / took.as_secs_f64()
+            );
+        }
+    }
+}
+
+fn pass(users: usize, delay: Duration) -> Duration {
+    let services = Services::start(SERVICES, delay);
+    let dir = tempfile::tempdir().unwrap();
+    fleet::write_files(dir.path(), users, services.addresses());
+    std::thread::sleep(Duration::from_secs(2)); // until the file counts as still
+    let began = Instant::now();
+    let mut command = service_connector(dir.path());
+    let output = command.arg("reconcile").stdin(Stdio::null()).output().unwrap();
+    let took = began.elapsed();
+    assert!(output.status.success(), "{output:?}");
+    took
+}
+
+/// The real binary, on this fleet.
+pub fn service_connector(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_service-connector"));
+    command.current_dir(dir).env_clear();
+    for number in 0..5 {
+        let name = format!("SC_SECRET_{}", fleet::service_id(number).to_uppercase());
+        command.env(name, "only-this-benchmark");
+    }
+    command
+}
+
+/// Services that answer after a while, and keep no ledger: what they cost themselves is small.
+/// They run in a thread of their own for as long as the benchmark does.
+pub struct Services {
+    addresses: Vec<String>,
+}
+
+impl Services {
+    pub fn start(number: usize, delay: Duration) -> Self {
+        let (sender, addresses) = mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                for _ in 0..number {
+                    sender.send(serve(delay).await).unwrap();
+                }
+                std::future::pending::<()>().await;
+            });
+        });
+        Self { addresses: addresses.iter().take(number).collect() }
+    }
+
+    /// Their base URLs.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+}
+
+async fn serve(delay: Duration) -> String {
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = Router::new()
+        .route("/api/internal/token-exchange", post(exchange))
+        .route("/api/internal/token-revoke", post(|| async { Json(json!({"status": "ok"})) }))
+        .with_state(delay);
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    format!("http://{address}")
+}
+
+async fn exchange(State(delay): State<Duration>) -> Json<Value> {
+    tokio::time::sleep(delay).await;
+    let expires_at = Timestamp::now() + SignedDuration::from_hours(24 * 90);
+    Json(json!({
+        "status": "ok",
+        "api_key": format!("key_{:032x}", random()),
+        "token_id": format!("tok_{:032x}", random()),
+        "expires_at": expires_at.to_string(),
+    }))
+}
