@@ -202,7 +202,7 @@ fn a_pass_for_one_user_counts_the_keys_of_all_others() {
     let scene = Scene::new();
     let users: Vec<String> = (0..60).map(|n| format!("user{n}")).collect();
     let wish = |user: &String| format!("  {user}: {{ connections: {{ crm: {{}} }} }}\n");
-    scene.desired(&format!("users:\n{}", users.iter().map(wish).collect::<String>()));
+    scene.desired(&format!("users:\n{}", users.iter().map(wish).collect::<Vec<_>>().concat()));
     scene.pass(0);
     let leave = |user: &String| scene.run(&["disconnect", user, "crm", "--now"]);
     for user in &users[..6] {

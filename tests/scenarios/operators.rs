@@ -148,8 +148,9 @@ fn when_an_event_cannot_be_written_nothing_is_done() {
 #[test]
 fn among_thousands_a_pass_for_one_user_reads_that_users_lines() {
     let scene = Scene::new();
-    let others: String =
-        (0..9000).map(|n| format!("  user{n}:\n    connections: {{ crm: {{}} }}\n")).collect();
+    let other = |n: u32| format!("  user{n}:\n    connections: {{ crm: {{}} }}\n");
+    let others: Vec<String> = (0..9000).map(other).collect();
+    let others = others.concat();
     scene.desired(&format!("users:\n{others}  john:\n    connections: {{}}\n"));
     scene.run(&["connect", "john", "crm", "--now"]).expect(0).says("key issued");
     scene.working_key("john", CRM);
