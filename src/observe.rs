@@ -93,10 +93,9 @@ pub enum IntentError {
     Registry(#[from] DirError),
 }
 
-/// Reads what the files say, of the users in scope at least. A service that `actual` has something
-/// of is known, even if the registry has it no more.
+/// Reads what the files say, of the users in scope at least.
 #[must_use]
-pub fn intent(places: &Places, now: Timestamp, actual: &Actual, scope: &Scope) -> Intent {
+pub fn intent(places: &Places, now: Timestamp, scope: &Scope) -> Intent {
     let loaded = match registry_dir::load(&places.registry, &places.skills) {
         Ok(loaded) => loaded,
         Err(error) => {
@@ -104,27 +103,29 @@ pub fn intent(places: &Places, now: Timestamp, actual: &Actual, scope: &Scope) -
             return Intent { desired, registry: Registry::default(), problems: Vec::new() };
         }
     };
-    let desired = wanted(places, now, &loaded.registry, actual, scope);
+    let desired = wanted(places, now, scope);
     Intent { desired, registry: loaded.registry, problems: loaded.problems }
 }
 
-fn wanted(
-    places: &Places,
-    now: Timestamp,
-    registry: &Registry,
-    actual: &Actual,
-    scope: &Scope,
-) -> Result<Wanted, IntentError> {
+impl Intent {
+    /// Refuses a desired state that names a service which neither the registry has nor `actual` has
+    /// something of.
+    #[must_use]
+    pub fn checked(mut self, places: &Places, actual: &Actual) -> Self {
+        let Ok(wanted) = &self.desired else { return self };
+        let held = actual.services();
+        let known = |id: &ServiceId| self.registry.entries.contains_key(id) || held.contains(id);
+        if let Err(source) = wanted.desired.check_services(&wanted.loaded.text, known) {
+            self.desired = Err(IntentError::Wrong { path: places.desired.clone(), source });
+        }
+        self
+    }
+}
+
+fn wanted(places: &Places, now: Timestamp, scope: &Scope) -> Result<Wanted, IntentError> {
     let people = people(&places.people)?;
     let mut loaded = DesiredFile::new(&places.desired).read_part(now, scope.user.as_ref())?;
     let desired = std::mem::take(&mut loaded.desired);
-    let wrong = |source| IntentError::Wrong { path: places.desired.clone(), source };
-    let held = actual.services();
-    desired
-        .check_services(&loaded.text, |service| {
-            registry.entries.contains_key(service) || held.contains(service)
-        })
-        .map_err(wrong)?;
     Ok(Wanted { desired, people, loaded })
 }
 

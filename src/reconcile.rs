@@ -6,6 +6,7 @@ mod result;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -117,16 +118,16 @@ impl Pass {
     /// The state cannot be read. A desired state that cannot be read is in the answer.
     pub async fn plan(&self, at: Option<Timestamp>) -> Result<Planned, PassError> {
         let now = (self.clock)();
-        let actual = match Store::open_to_read(&self.places.state) {
-            Ok(store) => store.load(at.unwrap_or(now), self.scope.user.as_ref())?,
+        let gathered = match Store::open_to_read(&self.places.state) {
+            Ok(store) => self.gather(&store, at.unwrap_or(now))?,
             Err(StoreError::Missing(_)) => match self.refuse_lost_state().await {
                 // What is wrong with the files is said with the plan.
-                Ok(()) | Err(PassError::Intent(_)) => Actual::default(),
+                Ok(()) | Err(PassError::Intent(_)) => (Actual::default(), self.intent(&self.scope)),
                 Err(lost) => return Err(lost),
             },
             Err(error) => return Err(error.into()),
         };
-        Ok(self.planned(actual, at, None).await)
+        Ok(self.planned(gathered, at, None).await)
     }
 
     /// Carries out what must be done.
@@ -144,11 +145,12 @@ impl Pass {
         let began = (self.clock)();
         self.refuse_lost_state().await?;
         let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;
-        let user = self.scope.user.as_ref();
-        let mut planned = self.planned(store.load(began, user)?, None, Some(&mut store)).await;
+        let gathered = self.gather(&store, began)?;
+        let mut planned = self.planned(gathered, None, Some(&mut store)).await;
         let exchange = Arc::new(self.exchange(&planned));
         if self.clocks_disagree(&mut store, &planned, &exchange).await? {
-            planned = self.planned(store.load(began, user)?, None, Some(&mut store)).await;
+            let gathered = self.gather(&store, began)?;
+            planned = self.planned(gathered, None, Some(&mut store)).await;
         }
         if expect.is_some_and(|expected| !expected.names(&planned.digest)) {
             return Err(PassError::AnotherPlan { now: planned.digest });
@@ -165,14 +167,27 @@ impl Pass {
         Ok(passed)
     }
 
-    /// Gathers the world and plans.
+    /// Loads the state and reads the files, each on a core of its own: in a fleet both take a while.
+    fn gather(&self, store: &Store, at: Timestamp) -> Result<(Actual, Intent), StoreError> {
+        let (actual, intent) = thread::scope(|threads| {
+            let intent = threads.spawn(|| self.intent(&self.scope));
+            (store.load(at, self.scope.user.as_ref()), intent.join())
+        });
+        Ok((actual?, intent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+    }
+
+    fn intent(&self, scope: &Scope) -> Intent {
+        observe::intent(&self.places, (self.clock)(), scope)
+    }
+
+    /// Gathers the rest of the world and plans.
     async fn planned(
         &self,
-        mut actual: Actual,
+        (mut actual, intent): (Actual, Intent),
         at: Option<Timestamp>,
         store: Option<&mut Store>,
     ) -> Planned {
-        let intent = self.settled_intent(&actual, &self.scope).await;
+        let intent = self.settled(intent, &self.scope).await.checked(&self.places, &actual);
         let at = at.unwrap_or_else(self.clock);
         if let Ok(wanted) = &intent.desired {
             actual.homes = observe::homes(&self.installer, wanted, &actual, &self.scope);
@@ -204,19 +219,16 @@ impl Pass {
     }
 
     /// What the files say, once a desired state that was just changed by hand has settled.
-    async fn settled_intent(&self, actual: &Actual, scope: &Scope) -> Intent {
+    async fn settled(&self, mut intent: Intent, scope: &Scope) -> Intent {
         let mut patience = SETTLING_PATIENCE;
-        loop {
-            let intent = observe::intent(&self.places, (self.clock)(), actual, scope);
-            let ready_in = intent.desired.as_ref().err().and_then(IntentError::ready_in);
-            match ready_in {
-                Some(wait) if wait <= patience => {
-                    tokio::time::sleep(wait).await;
-                    patience -= wait;
-                }
-                _ => return intent,
-            }
+        while let Some(wait) = intent.desired.as_ref().err().and_then(IntentError::ready_in)
+            && wait <= patience
+        {
+            tokio::time::sleep(wait).await;
+            patience -= wait;
+            intent = self.intent(scope);
         }
+        intent
     }
 
     async fn carry_out(

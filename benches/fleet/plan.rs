@@ -3,7 +3,7 @@
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use jiff::Timestamp;
 use service_connector::model::actual::{Actual, EnvFacts, FileFacts, HomeFacts, HomeLook};
@@ -11,6 +11,7 @@ use service_connector::model::desired::{Desired, People};
 use service_connector::model::plan::{Scope, World, plan};
 use service_connector::store::Store;
 
+use crate::converge::service_connector;
 use crate::fleet;
 use crate::measure::{median, peak_megabytes};
 
@@ -21,7 +22,13 @@ pub const CHILD: &str = "plan-of";
 pub fn run(users: usize) {
     let dir = tempfile::tempdir().unwrap();
     fleet::write_files(dir.path(), users, &fleet::unused_addresses());
-    drop(fleet::converge(dir.path(), users, false));
+    drop(fleet::converge(dir.path(), users, true));
+    let whole = median(|| {
+        let output =
+            service_connector(dir.path()).arg("plan").stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    });
+    println!("  the command, homes and all   {whole:.1?}");
     let mut child = Command::new(std::env::current_exe().unwrap());
     let status = child.arg(CHILD).arg(dir.path()).status().unwrap();
     assert!(status.success());
@@ -43,12 +50,18 @@ pub fn measured_alone(dir: &Path) {
     let peak = peak_megabytes();
     let parse = median(|| drop(black_box(Desired::parse(&text).unwrap())));
     let load = median(|| drop(black_box(store.load(now, None).unwrap())));
+    let both = median(|| {
+        std::thread::scope(|threads| {
+            let parsed = threads.spawn(|| Desired::parse(&text).unwrap());
+            drop(black_box((store.load(now, None).unwrap(), parsed.join().unwrap())));
+        });
+    });
     let plan = median(|| drop(black_box(plan(&world))));
     println!("  parse desired.yaml ({} kB)  {parse:.1?}", text.len() / 1000);
     println!("  load the state               {load:.1?}");
     println!("  plan                         {plan:.1?}");
-    println!("  in all                       {:.1?}", parse + load + plan);
-    println!("  peak memory                  {peak} MB");
+    println!("  parse and load at once       {both:.1?}");
+    println!("  in all, homes not looked at  {:.1?}, {peak} MB", both + plan);
 }
 
 /// Homes that hold what was put there.

@@ -37,7 +37,8 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         Err(StoreError::Missing(_)) => Actual::default(),
         Err(error) => return Err(error.into()),
     };
-    let intent = observe::intent(&settings.places, now, &actual, &Scope::default());
+    let intent = observe::intent(&settings.places, now, &Scope::default())
+        .checked(&settings.places, &actual);
     // A file that was saved a moment ago is right or wrong all the same.
     let desired_error = intent.desired.as_ref().err().filter(|error| error.ready_in().is_none());
     let warnings: Vec<String> = intent

@@ -68,7 +68,9 @@ impl Pass {
             return Ok(()); // whatever else is wrong with it, opening it to write will say
         };
         // Without it there are no debts to pay: while nobody knows what is desired, none is made.
-        let wanted = self.settled_intent(&Actual::default(), &Scope::default()).await.desired?;
+        let everything = Scope::default();
+        let intent = self.settled(self.intent(&everything), &everything).await;
+        let wanted = intent.checked(&self.places, &Actual::default()).desired?;
         let file = DesiredFile::new(&self.places.desired);
         let former = file.formerly();
         let listed = wanted.people.listed().map(|(user, _)| user);
