@@ -110,7 +110,7 @@ impl ExampleService {
             return Err(StartError::NotLoopback(config.listen));
         }
         let directory = config.directory;
-        let keys = KeyMaker::open(&directory)
+        let keys = KeyMaker::open(&directory, config.key_prefix)
             .map_err(|source| StartError::Directory { directory: directory.clone(), source })?;
         let store = open_store(&directory, config.kind)
             .map_err(|source| StartError::Ledger { directory: directory.clone(), source })?;

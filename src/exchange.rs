@@ -21,7 +21,7 @@ mod raw;
 mod secrets;
 mod time;
 
-pub use call::NoBody;
+pub use call::{NoBody, without_keys};
 pub use raw::{NoAnswer, RawCall, RawReply, Shown};
 pub use secrets::{SecretError, Secrets};
 

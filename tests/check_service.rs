@@ -138,6 +138,19 @@ fn faults_in_who_is_let_in_are_found() {
 }
 
 #[test]
+fn a_key_that_is_repeated_in_an_error_is_not_shown() {
+    let marker = format!("pk_live_{:016x}", fastrand::u64(..));
+    let scene = Scene::with(|config| config.key_prefix.clone_from(&marker));
+    for code in [400, 500] {
+        scene.faults(CRM).always(On::Exchange, Fault::RepeatsAll { code });
+        let ran = check(&scene, &[]).expect(1);
+        ran.says("(left out)").does_not_say(&marker);
+        check(&scene, &["--json"]).expect(1).does_not_say(&marker);
+        scene.faults(CRM).clear();
+    }
+}
+
+#[test]
 fn faults_in_what_an_exchange_brings_are_found() {
     let scene = Scene::new();
     let on = On::Exchange;

@@ -3,23 +3,14 @@
 use serde_json::Value;
 
 use super::runner::{Halt, broken};
-use crate::exchange::{NoBody, RawCall, RawReply, Shown};
+use crate::exchange::{NoBody, RawCall, RawReply, Shown, without_keys};
 
 /// So much of somebody else's text is shown.
 const LONGEST_QUOTE: usize = 300;
 
 /// Fields whose values are shown; of others the name alone, since they may hold anything.
-const SHOWN_FIELDS: [&str; 9] = [
-    "status",
-    "title",
-    "detail",
-    "type",
-    "token_id",
-    "client_ref",
-    "user_email",
-    "expires_at",
-    "next",
-];
+const SHOWN_FIELDS: [&str; 7] =
+    ["status", "type", "token_id", "client_ref", "user_email", "expires_at", "next"];
 
 /// An answer that came. It holds a key in the clear: one of a token that is about to be revoked.
 pub(super) struct Answer {
@@ -85,8 +76,10 @@ pub(super) fn shown(reply: &RawReply, clean: impl Fn(&str) -> String) -> String 
     let mut text = reply.status.to_string();
     for name in ["content-type", "retry-after", "location"] {
         if let Some(value) = reply.headers.get(name) {
-            let value = String::from_utf8_lossy(value.as_bytes());
-            text = format!("{text}, {name} {}", quoted(&clean(&value)));
+            let value = clean(&String::from_utf8_lossy(value.as_bytes()));
+            // Names of media types are as long as keys.
+            let value = if name == "content-type" { value } else { without_keys(&value) };
+            text = format!("{text}, {name} {}", quoted(&value));
         }
     }
     text.push_str(", ");
@@ -110,13 +103,17 @@ fn body(reply: &RawReply, clean: impl Fn(&str) -> String) -> String {
         Err(_) if (200..300).contains(&reply.status) => {
             format!("{} bytes that are not JSON (not shown)", bytes.len())
         }
-        Err(_) => quoted(&clean(&String::from_utf8_lossy(bytes))),
+        Err(_) => quoted(&without_keys(&clean(&String::from_utf8_lossy(bytes)))),
     }
 }
 
 fn field(name: &str, value: &Value, clean: impl Fn(&str) -> String) -> String {
     let value = match value {
         Value::String(key) if name == "api_key" => format!("(a key of {} characters)", key.len()),
+        // Words about a failure may repeat a key that no field has shown yet.
+        Value::String(text) if name == "title" || name == "detail" => {
+            format!("\"{}\"", quoted(&without_keys(&clean(text))))
+        }
         Value::String(text) if SHOWN_FIELDS.contains(&name) => {
             format!("\"{}\"", quoted(&clean(text)))
         }

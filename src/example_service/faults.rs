@@ -117,6 +117,12 @@ pub enum Fault {
     WrongContentType,
     /// Errors quote the Authorization header.
     EchoesSecret,
+    /// The ledger is written, then this status, with the Authorization header and the whole answer,
+    /// key and all, repeated in the body and in headers.
+    RepeatsAll {
+        /// The status; one that HTTP does not have becomes 500.
+        code: u16,
+    },
     /// A `Date` that is none.
     BadDate,
 }

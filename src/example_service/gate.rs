@@ -111,7 +111,31 @@ async fn answer(
     if fault == Fault::EchoesSecret && answer.status().is_client_error() {
         return Ok(Problem::new(answer.status(), format!("not with {shown:?}")).into_response());
     }
+    if let Fault::RepeatsAll { code } = fault {
+        return repeat_all(code, shown.as_ref(), answer).await;
+    }
     spoil(shared, cut, &fault, answer).await
+}
+
+async fn repeat_all(
+    code: u16,
+    shown: Option<&HeaderValue>,
+    answer: Response,
+) -> Result<Response, Problem> {
+    let bytes = to_bytes(answer.into_body(), LARGEST_ANSWER).await;
+    let bytes = bytes.map_err(|error| Problem::broken(&error))?;
+    let shown = shown.map_or(&b""[..], HeaderValue::as_bytes);
+    let text = String::from_utf8_lossy(&[shown, b" ", &bytes[..]].concat()).into_owned();
+    let repeated = HeaderValue::from_str(&text).map_err(|error| Problem::broken(&error))?;
+    let mut answer = Problem::new(status(code), text).into_response();
+    for name in [header::LOCATION, header::RETRY_AFTER, header::SERVER] {
+        answer.headers_mut().insert(name, repeated.clone());
+    }
+    Ok(answer)
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// The faults that come before the ledger is touched.
@@ -132,8 +156,7 @@ async fn instead_of_answering(shared: &Shared, cut: &Cut, fault: &Fault) -> Opti
         Fault::WrongSecret => Problem::unauthorized("not this service's secret").into_response(),
         Fault::Redirect => (StatusCode::FOUND, [(header::LOCATION, "/login")]).into_response(),
         Fault::Status { code } => {
-            let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Problem::new(status, "switched on by a test").into_response()
+            Problem::new(status(*code), "switched on by a test").into_response()
         }
         _ => return None,
     };

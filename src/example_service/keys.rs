@@ -17,11 +17,14 @@ const SECRET_LENGTH: usize = 32;
 
 /// Derives API keys with HMAC-SHA-256 (RFC 2104): the same `client_ref` gives the same key after
 /// any crash, and the ledger needs a hash of it only.
-pub(super) struct KeyMaker(hmac::Key);
+pub(super) struct KeyMaker {
+    key: hmac::Key,
+    prefix: String,
+}
 
 impl KeyMaker {
     /// Reads the secret of this directory; makes both when they are not there.
-    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+    pub(super) fn open(directory: &Path, prefix: String) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let path = directory.join(SECRET_FILE);
         let mut file = match File::open(&path) {
@@ -34,13 +37,13 @@ impl KeyMaker {
         };
         let mut secret = Zeroizing::new([0; SECRET_LENGTH]);
         file.read_exact(secret.as_mut())?;
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref())))
+        Ok(Self { key: hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()), prefix })
     }
 
     /// The key that belongs to this name. Its characters are safe in an env file.
     pub(super) fn key_for(&self, name: &str) -> Secret {
-        let mac = hmac::sign(&self.0, name.as_bytes());
-        Secret::new(format!("pk_live_{}", BASE64URL_NOPAD.encode(mac.as_ref())))
+        let mac = hmac::sign(&self.key, name.as_bytes());
+        Secret::new(format!("{}{}", self.prefix, BASE64URL_NOPAD.encode(mac.as_ref())))
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// The secret that the caller of the contract shows.
     pub secret: Secret,
+    /// What every key begins with: characters that are safe in an env file.
+    pub key_prefix: String,
     /// The version of the contract.
     pub contract: Contract,
     /// A loopback address; port 0 takes a free one.
@@ -120,6 +122,7 @@ impl Config {
             kind,
             directory: directory.into(),
             secret,
+            key_prefix: "pk_live_".to_owned(),
             contract: Contract::V2,
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             max_ttl_days: 365,

@@ -166,7 +166,8 @@ impl Call<'_> {
 
 /// A service in trouble may repeat the key that it issued: what is as long as a key and made of a
 /// key's characters is left out.
-fn without_keys(text: &str) -> String {
+#[must_use]
+pub fn without_keys(text: &str) -> String {
     let is_keys = |c: char| c.is_ascii_alphanumeric() || "_-+/=.%".contains(c);
     let parts = text.split_inclusive(|c| !is_keys(c)).map(|part| {
         let word = part.trim_end_matches(|c| !is_keys(c));

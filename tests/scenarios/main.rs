@@ -2,6 +2,7 @@
 //! with the state and the homes in a scratch directory.
 
 mod answers;
+mod canary;
 mod commands;
 mod desired;
 mod guard;

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 /// A Python 3 that can import python-dotenv.
 pub fn python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
-    PYTHON.get_or_init(|| python_with("dotenv", "python-dotenv"))
+    PYTHON.get_or_init(|| python_with("dotenv", "python-dotenv==1.2.1"))
 }
 
 /// A Python 3 that can import Flask.
@@ -37,13 +37,14 @@ fn has(python: &Path, module: &str) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-fn environment_with(machines: &Path, module: &str, package: &str) -> PathBuf {
+/// A virtual environment with a package, made once under `target/tmp`.
+pub fn environment_with(machines: &Path, module: &str, package: &str) -> PathBuf {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(scratch).unwrap();
     // Other test binaries may want the same one at the same time.
-    let lock = File::create(scratch.join(format!("python-{module}.lock"))).unwrap();
+    let lock = File::create(scratch.join(format!("{package}.lock"))).unwrap();
     lock.lock().unwrap();
-    let environment = scratch.join(format!("python-{module}"));
+    let environment = scratch.join(package.replace("==", "-"));
     let python = environment.join("bin/python3");
     if !has(&python, module) {
         run(Command::new(machines).args(["-m", "venv", "--clear"]).arg(&environment));
@@ -52,7 +53,8 @@ fn environment_with(machines: &Path, module: &str, package: &str) -> PathBuf {
     python
 }
 
-fn run(command: &mut Command) {
+/// Runs it to its end, which must be a good one.
+pub fn run(command: &mut Command) {
     let output = command.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed (is python3-venv there?): {errors}");

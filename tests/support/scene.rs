@@ -127,14 +127,19 @@ impl Scene {
 
     /// Runs a command in another environment.
     pub fn run_with(&self, args: &[&str], change: impl FnOnce(&mut Command)) -> Ran {
-        let mut command = self.command(args);
-        change(&mut command);
-        self.wait(started(&mut command))
+        self.wait(self.start_with(args, change))
     }
 
     /// Starts a command and does not wait for it.
     pub fn start(&self, args: &[&str]) -> Child {
-        started(&mut self.command(args))
+        self.start_with(args, |_| {})
+    }
+
+    /// The same, in another environment.
+    pub fn start_with(&self, args: &[&str], change: impl FnOnce(&mut Command)) -> Child {
+        let mut command = self.command(args);
+        change(&mut command);
+        started(&mut command)
     }
 
     /// Waits for the end of a command, and holds what it said against every secret there is.

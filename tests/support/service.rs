@@ -44,9 +44,10 @@ impl Service {
 
     pub async fn start_with(kind: Kind, change: impl Fn(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let secret = format!("{:032x}", fastrand::u128(..));
-        let mut config = Config::new(kind, directory.path(), Secret::new(secret.clone()));
+        let secret = Secret::new(format!("{:032x}", fastrand::u128(..)));
+        let mut config = Config::new(kind, directory.path(), secret);
         change(&mut config);
+        let secret = config.secret.expose().to_owned();
         let running = ExampleService::start(config).await.unwrap();
         let http = Client::builder()
             .no_proxy()
