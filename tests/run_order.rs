@@ -337,3 +337,17 @@ fn a_clock_that_is_set_back_keeps_nobody_waiting_for_a_turn() {
     assert_eq!(begun(given.now - SECOND * 3600, Event::Woke), 1);
     assert_eq!(begun(given.now - SECOND * 3599, Event::Woke), 0);
 }
+
+#[test]
+fn who_is_next_has_an_op_id_before_the_turn_comes_but_not_over_v1() {
+    let begun_before_the_first_answer = |contract| {
+        let mut given = newcomers(40, 1);
+        change_service(&mut given, &service(0), |entry| entry.endpoint.contract = contract);
+        let applied = simulated::pass(&mut given, &mut Services::default());
+        let first = place(&applied, |what| matches!(what, Happened::Answered(..))).unwrap();
+        let began = |(_, what): &&(Timestamp, Happened)| matches!(what, Happened::Began(_));
+        applied.log[..first].iter().filter(began).count()
+    };
+    assert_eq!(begun_before_the_first_answer(Contract::V2), 16, "8 at once, and 8 come next");
+    assert_eq!(begun_before_the_first_answer(Contract::V1), 8);
+}

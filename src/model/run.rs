@@ -5,6 +5,7 @@
 //! effects is what makes a crash harmless: what has begun is recorded before it is called.
 
 pub mod answer;
+mod begin;
 mod lane;
 mod person;
 mod take;
@@ -121,7 +122,7 @@ pub struct Setting<'a> {
 enum Purpose {
     /// The pass's own beginnings.
     Journal,
-    /// A job's op id is on disk: it may be asked for.
+    /// A job's op id is on disk: it may be asked with.
     Begun(usize),
     /// A job's answer is on disk: it is done, and this is what it found.
     Answered(usize, Found),
@@ -134,6 +135,10 @@ enum Purpose {
 struct Job {
     task: Task,
     op: Option<OpId>,
+    /// Whether the op id is still on its way to the disk.
+    writing: bool,
+    /// Whether it is this job's turn.
+    has_turn: bool,
     done: bool,
 }
 
@@ -289,32 +294,6 @@ impl Run {
         effects
     }
 
-    /// Begins whatever may begin now.
-    fn advance(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        let mut turns = Vec::new();
-        for lane in self.lanes.values_mut() {
-            loop {
-                match lane.turn(now) {
-                    lane::Turn::Job(job) => turns.push(job),
-                    lane::Turn::NotBefore(time) => {
-                        effects.push(Effect::Wake(time));
-                        break;
-                    }
-                    lane::Turn::Nobody => break,
-                }
-            }
-        }
-        for job in turns {
-            self.begin(job, now, effects);
-        }
-        while self.wakes.first().is_some_and(|(time, _)| *time <= now) {
-            self.touched.extend(self.wakes.pop_first().map(|(_, user)| user));
-        }
-        for user in std::mem::take(&mut self.touched) {
-            self.put_if_due(user, now, effects);
-        }
-    }
-
     fn put_if_due(&mut self, user: UserId, now: Timestamp, effects: &mut Vec<Effect>) {
         let Some(person) = self.people.get_mut(&user) else { return };
         match person.due(now) {
@@ -329,39 +308,6 @@ impl Run {
             }
             Err(None) => {}
         }
-    }
-
-    fn begin(&mut self, job: usize, now: Timestamp, effects: &mut Vec<Effect>) {
-        let unnamed = self.jobs[job].op.is_none();
-        match &mut self.jobs[job].task {
-            Task::Issue(issue) if unnamed => {
-                let op = OpId::new(&self.instance, (self.dice)());
-                issue.ask.at = now;
-                let begin = Change::Begin {
-                    op: op.clone(),
-                    user: issue.user.clone(),
-                    service: issue.service.clone(),
-                    binding: issue.binding.clone(),
-                    ask: issue.ask.clone(),
-                };
-                self.jobs[job].op = Some(op);
-                self.record(Purpose::Begun(job), vec![begin], effects);
-            }
-            Task::Issue(_) | Task::Revoke(_) => self.call(job, effects),
-        }
-    }
-
-    fn call(&mut self, job: usize, effects: &mut Vec<Effect>) {
-        let ticket = self.ticket();
-        let Some(op) = self.jobs[job].op.clone() else { return };
-        self.calls.insert(ticket, job);
-        effects.push(match &self.jobs[job].task {
-            Task::Issue(issue) => {
-                let (ask, email) = (issue.ask.clone(), issue.binding.email.clone());
-                Effect::Issue { ticket, op, ask, email }
-            }
-            Task::Revoke(_) => Effect::Revoke { ticket, op },
-        });
     }
 
     fn ticket(&mut self) -> Ticket {
@@ -392,7 +338,7 @@ impl Run {
         };
         match purpose {
             Purpose::Journal => {}
-            Purpose::Begun(job) => self.call(job, effects),
+            Purpose::Begun(job) => self.begun(job, effects),
             Purpose::Answered(job, found) => {
                 let op = self.jobs[job].op.as_ref();
                 let refused = recorded.refused.iter().find(|(refused, _)| Some(refused) == op);

@@ -242,7 +242,7 @@ pub fn clock_skew(date: Timestamp, now: Timestamp) -> Option<String> {
 }
 
 /// Whether only the time asks for this.
-fn is_time_driven(task: &Task) -> bool {
+pub(super) fn is_time_driven(task: &Task) -> bool {
     match task {
         Task::Issue(issue) => {
             matches!(issue.why, IssueReason::RenewalDue(_) | IssueReason::RotateAfter(_))

@@ -98,6 +98,12 @@ impl Lane {
         out
     }
 
+    /// Who will have a turn when the present calls have ended.
+    pub(super) fn soon(&self) -> impl Iterator<Item = usize> {
+        let most = if self.probing { 0 } else { self.limits.concurrency.get() as usize };
+        self.queue.iter().take(most).copied()
+    }
+
     pub(super) fn turn(&mut self, now: Timestamp) -> Turn {
         let most = if self.probing { 1 } else { self.limits.concurrency.get() };
         if self.under_way >= most || self.queue.is_empty() {

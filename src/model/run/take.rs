@@ -88,7 +88,7 @@ impl Run {
             Task::Issue(_) => None,
             Task::Revoke(revoke) => Some(revoke.op.clone()),
         };
-        self.jobs.push(Job { task, op, done: false });
+        self.jobs.push(Job { task, op, writing: false, has_turn: false, done: false });
         self.jobs.len() - 1
     }
 
