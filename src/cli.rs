@@ -12,6 +12,7 @@ mod plan;
 mod reconcile;
 mod report;
 mod settings;
+mod state;
 mod status;
 mod validate;
 
@@ -74,6 +75,8 @@ enum Command {
     Events(events::Args),
     /// Check the desired state, people, the registry and the skills
     Validate(validate::Args),
+    /// Move keys in from another program's connections.json, or write such a file
+    State(state::Args),
     /// Check whether a service keeps the service contract, by using it
     ///
     /// Asks it for tokens of a test account and revokes them all, trying each rule of
@@ -135,6 +138,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Health(args) => health::run(&settings, &args),
         Command::Events(args) => events::run(&settings, &args),
         Command::Validate(args) => validate::run(&settings, &args),
+        Command::State(args) => state::run(&settings, &args),
         Command::CheckService(args) => check_service::run(&settings, &args),
     }
 }

@@ -14,6 +14,7 @@ use crate::desired_file::{DesiredFile, LoadError, Loaded};
 use crate::exchange::Exchange;
 use crate::installer::Installer;
 use crate::model::actual::{Actual, HomeLook};
+use crate::model::change::Change;
 use crate::model::desired::{Desired, People};
 use crate::model::digest::Digest;
 use crate::model::name::{AccountName, ServiceId, UserId};
@@ -120,6 +121,28 @@ impl Intent {
         }
         self
     }
+}
+
+impl Intent {
+    /// As the desired state will be once the import that was cut short is finished.
+    #[must_use]
+    pub fn with_arrivals(mut self, actual: &Actual) -> Self {
+        if let Ok(wanted) = &mut self.desired {
+            for change in arrivals(&actual.arriving) {
+                // Who was offboarded meanwhile stays so.
+                change.apply(&mut wanted.desired).ok();
+            }
+        }
+        self
+    }
+}
+
+/// The changes that bring an import into the desired state.
+pub fn arrivals(arriving: &[(UserId, ServiceId)]) -> impl Iterator<Item = Change> {
+    arriving.iter().map(|(user, service)| {
+        let (user, service) = (user.clone(), service.clone());
+        Change::Connect { user, service, ttl_days: None }
+    })
 }
 
 fn wanted(places: &Places, now: Timestamp, scope: &Scope) -> Result<Wanted, IntentError> {

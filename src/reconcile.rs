@@ -1,6 +1,7 @@
 //! One pass: load, observe, plan, approve, execute, record.
 
 mod checks;
+mod import;
 mod result;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use crate::model::run::{Run, Setting};
 use crate::observe::{self, Intent, IntentError, Places, Wanted};
 use crate::store::{self, PassLock, Store, StoreError};
 
+pub use import::{ImportError, finish_import};
 pub use result::{Exit, Passed, PlannedPart};
 use result::{exit, last_pass};
 
@@ -90,6 +92,9 @@ pub enum PassError {
         /// The digest of the plan as it is.
         now: Digest,
     },
+    /// An import was cut short, and the rest of it cannot be done: nothing else may be, either.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// The history beside the desired state cannot be written.
     #[error("the desired state was not taken up")]
     Adopt(#[source] crate::desired_file::EditError),
@@ -145,6 +150,7 @@ impl Pass {
         let began = (self.clock)();
         self.refuse_lost_state().await?;
         let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;
+        finish_import(&self.places.desired, &store, began)?;
         let gathered = self.gather(&store, began)?;
         let mut planned = self.planned(gathered, None, Some(&mut store)).await;
         let exchange = Arc::new(self.exchange(&planned));
@@ -176,6 +182,12 @@ impl Pass {
         Ok((actual?, intent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
     }
 
+    /// What the files say, settled and checked against what the state holds.
+    pub async fn settled_intent(&self, actual: &Actual) -> Intent {
+        let intent = self.settled(self.intent(&self.scope), &self.scope).await;
+        intent.checked(&self.places, actual).with_arrivals(actual)
+    }
+
     fn intent(&self, scope: &Scope) -> Intent {
         observe::intent(&self.places, (self.clock)(), scope)
     }
@@ -188,6 +200,7 @@ impl Pass {
         store: Option<&mut Store>,
     ) -> Planned {
         let intent = self.settled(intent, &self.scope).await.checked(&self.places, &actual);
+        let intent = intent.with_arrivals(&actual);
         let at = at.unwrap_or_else(self.clock);
         if let Ok(wanted) = &intent.desired {
             actual.homes = observe::homes(&self.installer, wanted, &actual, &self.scope);

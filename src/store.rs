@@ -10,6 +10,7 @@ mod load;
 mod record;
 mod schema;
 mod seal;
+mod transfer;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;

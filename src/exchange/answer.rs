@@ -5,8 +5,9 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 
 use super::call::{Call, Reply};
-use super::json::{BadJson, Json};
+use super::json::{self, BadJson};
 use super::time;
+use crate::model::json::Json;
 use crate::model::outcome::{Failure, FailureKind, IssueAnswer, RawGrant, RevokeAnswer};
 use crate::model::secret::Secret;
 
@@ -109,7 +110,7 @@ impl Reading<'_> {
             Ok(body) => body,
             Err(why) => return Err(NoJson::Perhaps(self.unknown(why))),
         };
-        Json::parse(body).map_err(|error| match error {
+        json::parse(body).map_err(|error| match error {
             BadJson::Cut => NoJson::Perhaps(self.unknown(&error)),
             BadJson::NotJson | BadJson::Repeated => NoJson::Never(error),
         })
@@ -161,7 +162,7 @@ impl Reading<'_> {
             return Vec::new();
         }
         let Ok(body) = &self.reply.body else { return Vec::new() };
-        let Ok(json) = Json::parse(body) else { return Vec::new() };
+        let Ok(json) = json::parse(body) else { return Vec::new() };
         let texts = ["title", "detail"].into_iter().filter_map(|name| json.text(name));
         texts.map(|text| self.call.quote(text)).filter(|text| !text.is_empty()).collect()
     }

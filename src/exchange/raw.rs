@@ -6,7 +6,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use zeroize::Zeroizing;
 
 use super::call::{Call, NoBody};
-use super::json::Json;
+
 use super::{Exchange, SecretError, date, get, post, time};
 use crate::model::outcome::FailureKind;
 use crate::model::registry::Endpoint;
@@ -69,7 +69,7 @@ impl RawReply {
     /// Why not; never shows the body.
     pub fn read_strictly(&self) -> Result<(), String> {
         let body = self.body.as_ref().map_err(ToString::to_string)?;
-        Json::parse(body).map(drop).map_err(|error| error.to_string())
+        super::json::parse(body).map(drop).map_err(|error| error.to_string())
     }
 }
 

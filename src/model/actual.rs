@@ -33,6 +33,8 @@ pub struct Actual {
     pub recent_removals: Vec<(UserId, ServiceId)>,
     /// Digests of held removals that somebody approved within the last 24 hours.
     pub approved: Vec<Digest>,
+    /// Connections of an import that was cut short: `desired.yaml` does not have them yet.
+    pub arriving: Vec<(UserId, ServiceId)>,
     /// What the others have, when this is one user's part.
     pub elsewhere: Elsewhere,
 }

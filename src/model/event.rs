@@ -72,10 +72,14 @@ pub enum EventKind {
     Recovered,
     /// Somebody let held removals go.
     Approved,
+    /// A token that another program asked for was taken over.
+    Imported,
+    /// Keys were written into a file.
+    Exported,
 }
 
 impl EventKind {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 19] = [
         Self::Desired,
         Self::Asked,
         Self::Issued,
@@ -93,6 +97,8 @@ impl EventKind {
         Self::Trouble,
         Self::Recovered,
         Self::Approved,
+        Self::Imported,
+        Self::Exported,
     ];
 
     /// Its name, in the state, in JSON and on the terminal.
@@ -116,6 +122,8 @@ impl EventKind {
             Self::Trouble => "trouble",
             Self::Recovered => "recovered",
             Self::Approved => "approved",
+            Self::Imported => "imported",
+            Self::Exported => "exported",
         }
     }
 }

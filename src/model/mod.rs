@@ -4,6 +4,7 @@
 pub mod name;
 pub mod secret;
 pub mod digest;
+pub mod json;
 pub mod yaml_path;
 pub mod yaml;
 pub mod registry;
@@ -26,4 +27,5 @@ pub mod env_file;
 pub mod plan;
 pub mod guard;
 pub mod outcome;
+pub mod transfer;
 pub mod run;

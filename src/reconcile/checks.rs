@@ -63,7 +63,10 @@ impl Pass {
 
     /// A database that is missing where there was one is an error, never a new one. One without
     /// tables is as good as missing: a first pass that was killed leaves it, or what cut it short.
-    pub(super) async fn refuse_lost_state(&self) -> Result<(), PassError> {
+    ///
+    /// # Errors
+    /// The state was lost, or nobody can tell.
+    pub async fn refuse_lost_state(&self) -> Result<(), PassError> {
         let Err(StoreError::Missing(path)) = Store::open_to_read(&self.places.state) else {
             return Ok(()); // whatever else is wrong with it, opening it to write will say
         };

@@ -181,17 +181,31 @@ impl Store {
         install: &Install,
         service: &ServiceId,
     ) -> Result<Option<Secret>, StoreError> {
-        let sql = "SELECT sealed FROM token WHERE op = ?1 AND account = ?2";
+        let sql = "SELECT 1 FROM token WHERE op = ?1 AND account = ?2";
         let values = [op.as_str(), install.account.as_str()];
-        let row = |row: &rusqlite::Row<'_>| row.get::<_, Option<Vec<u8>>>(0);
-        let sealed = self.connection.query_row(sql, values, row).optional();
-        let sealed = sealed.map_err(self.database())?.flatten();
+        let is_bound = self.connection.query_row(sql, values, |_| Ok(())).optional();
         let identity = Identity { op, user: &install.user, service };
-        let key = sealed.zip(self.keys.as_ref()).and_then(|(s, keys)| keys.unseal(&s, identity));
+        let key = match is_bound.map_err(self.database())? {
+            Some(()) => self.sealed_key(op, identity)?,
+            None => None,
+        };
         if key.is_none() {
             self.execute("UPDATE token SET key_readable = 0 WHERE op = ?1", [op.as_str()])?;
         }
         Ok(key)
+    }
+
+    /// The key of a token, unsealed; none if it cannot be.
+    pub(super) fn sealed_key(
+        &self,
+        op: &OpId,
+        whose: Identity<'_>,
+    ) -> Result<Option<Secret>, StoreError> {
+        let sql = "SELECT sealed FROM token WHERE op = ?1";
+        let row = |row: &rusqlite::Row<'_>| row.get::<_, Option<Vec<u8>>>(0);
+        let sealed = self.connection.query_row(sql, [op.as_str()], row).optional();
+        let sealed = sealed.map_err(self.database())?.flatten();
+        Ok(sealed.zip(self.keys.as_ref()).and_then(|(s, keys)| keys.unseal(&s, whose)))
     }
 
     fn rendition(

@@ -64,6 +64,7 @@ impl Store {
             absent_since: self.load_absences()?,
             recent_removals: self.load_removals(now)?,
             approved: self.load_approved(now)?,
+            arriving: self.pending_import()?,
             elsewhere: only.map(|user| self.load_elsewhere(user)).transpose()?.unwrap_or_default(),
             ..Actual::default()
         };

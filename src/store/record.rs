@@ -174,6 +174,19 @@ impl Store {
         let told =
             Told { who: PASS, kind, user: user_id, service: service_id, op: Some(op), detail };
         self.tell(told, now)?;
+        self.insert_token(op, user, service, binding, ask, now)
+    }
+
+    /// A token that is being asked for.
+    pub(super) fn insert_token(
+        &self,
+        op: &OpId,
+        user: &UserId,
+        service: &ServiceId,
+        binding: &Binding,
+        ask: &Ask,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let endpoint = self.json(&*ask.endpoint)?;
         self.execute("INSERT OR IGNORE INTO endpoint (body) VALUES (?1)", [&endpoint])?;
         self.execute(
@@ -207,14 +220,24 @@ impl Store {
             recorded.refused.push((op.clone(), TAKEN.to_owned()));
             return self.move_token(op, Move::RefuseAnswer, PASS, TAKEN, now);
         }
+        let fingerprint = self.write_grant(op, &user, &service, grant)?;
+        let detail = format!("key {fingerprint}, until {}", shown(grant.expires_at));
+        self.move_token(op, Move::Grant, PASS, &detail, now)
+    }
+
+    /// What was granted, the key sealed. Returns what is shown in place of the key.
+    pub(super) fn write_grant(
+        &self,
+        op: &OpId,
+        user: &UserId,
+        service: &ServiceId,
+        grant: &NewGrant,
+    ) -> Result<String, StoreError> {
         let keys = self.keys.as_ref().ok_or_else(|| self.damaged("key", &"opened to read"))?;
-        let identity = Identity { op, user: &user, service: &service };
         let sealed = keys
-            .seal(grant.api_key.expose(), identity)
+            .seal(grant.api_key.expose(), Identity { op, user, service })
             .ok_or_else(|| self.damaged("key", &"it could not be sealed"))?;
         let fingerprint = keys.fingerprint(grant.api_key.expose()).to_string();
-        let detail = format!("key {fingerprint}, until {}", shown(grant.expires_at));
-        self.move_token(op, Move::Grant, PASS, &detail, now)?;
         self.execute(
             "UPDATE token SET token_id = ?2, expires_at = ?3, fingerprint = ?4, sealed = ?5 \
              WHERE op = ?1",
@@ -222,10 +245,11 @@ impl Store {
                 op.as_str(),
                 grant.token_id.as_str(),
                 grant.expires_at.as_microsecond(),
-                fingerprint,
+                &fingerprint,
                 sealed,
             ),
-        )
+        )?;
+        Ok(fingerprint)
     }
 
     fn whose(&self, op: &OpId) -> Result<(UserId, ServiceId), StoreError> {

@@ -21,3 +21,4 @@ mod slow;
 mod state;
 mod time;
 mod tokens;
+mod transfer;

@@ -259,6 +259,20 @@ impl Scene {
         self.service(kind).ledger()
     }
 
+    /// A key that another program asks for, in the way of the service's contract.
+    pub fn exchange_as_another_program(&self, kind: Kind, email: &str) -> Value {
+        let service = self.service(kind);
+        let path = "/api/internal/token-exchange";
+        let client_ref = format!("another:{:x}", fastrand::u64(..));
+        let v1 = serde_json::json!({ "user_email": email, "ttl_days": 90 });
+        let mut v2 = v1.clone();
+        v2["client_ref"] = client_ref.as_str().into();
+        let v2 = service.internal(path, &v2).header("idempotency-key", client_ref);
+        let sent = [service.internal(path, &v1), v2]
+            .map(|request| self.runtime.block_on(Service::send(request)));
+        sent.into_iter().find(|answer| answer.status == 200).unwrap().json
+    }
+
     /// Every token that the service ever issued.
     pub fn issued(&self, kind: Kind) -> Vec<LedgerToken> {
         self.ledger(kind).tokens().unwrap()
