@@ -25,7 +25,7 @@ use crate::store::{Filled, Store};
 use writer::{Reply, Request, Writer};
 
 /// Puts under way at once: each waits for the disk several times.
-const PUTS: usize = 8;
+const PUTS: usize = 16;
 
 /// What a pass acts upon.
 pub struct Edges {
