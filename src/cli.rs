@@ -10,6 +10,7 @@ mod forget;
 mod health;
 mod plan;
 mod reconcile;
+mod registry;
 mod report;
 mod settings;
 mod state;
@@ -75,6 +76,8 @@ enum Command {
     Events(events::Args),
     /// Check the desired state, people, the registry and the skills
     Validate(validate::Args),
+    /// Make registry entries from another program's service_connectors.json
+    Registry(registry::Args),
     /// Move keys in from another program's connections.json, or write such a file
     State(state::Args),
     /// Check whether a service keeps the service contract, by using it
@@ -138,6 +141,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Health(args) => health::run(&settings, &args),
         Command::Events(args) => events::run(&settings, &args),
         Command::Validate(args) => validate::run(&settings, &args),
+        Command::Registry(args) => registry::run(&settings, &args),
         Command::State(args) => state::run(&settings, &args),
         Command::CheckService(args) => check_service::run(&settings, &args),
     }

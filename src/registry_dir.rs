@@ -66,9 +66,27 @@ pub struct DirError {
 /// # Errors
 /// When either directory cannot be read. A wrong file is no error here: it is a broken entry.
 pub fn load(registry_dir: &Path, skills_dir: &Path) -> Result<LoadedRegistry, DirError> {
+    load_with(registry_dir, skills_dir, &[])
+}
+
+/// The same, as if these files, by service, were there, too.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    registry_dir: &Path,
+    skills_dir: &Path,
+    more: &[(ServiceId, &str)],
+) -> Result<LoadedRegistry, DirError> {
     let files = yaml_files(registry_dir)?;
     list(skills_dir)?;
     let (mut entries, mut problems) = (Vec::new(), Vec::new());
+    for (id, text) in more {
+        let entry = registry_entry::parse(id.as_str(), text, |skill| {
+            read_skill(skills_dir, skill).or_else(|_| Ok(format!("# {id}\n")))
+        });
+        entries.push((id.clone(), entry.map_err(|error| error.to_string())));
+    }
     for path in files {
         let stem = path.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.parse().ok());
         let Some(id) = stem else {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 21] = [
     "",
     "demo",
     "plan",
@@ -22,6 +22,8 @@ const COMMANDS: [&str; 19] = [
     "events",
     "validate",
     "check-service",
+    "registry",
+    "registry import",
     "state",
     "state import",
     "state export",

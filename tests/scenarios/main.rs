@@ -12,6 +12,7 @@ mod output;
 mod people;
 mod quiet;
 mod registry;
+mod registry_import;
 mod review;
 #[path = "../support/scene.rs"]
 mod scene;
