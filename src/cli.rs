@@ -76,7 +76,7 @@ enum Command {
     Events(events::Args),
     /// Check the desired state, people, the registry and the skills
     Validate(validate::Args),
-    /// Make registry entries from another program's service_connectors.json
+    /// Make registry entries from another program's `service_connectors.json`
     Registry(registry::Args),
     /// Move keys in from another program's connections.json, or write such a file
     State(state::Args),

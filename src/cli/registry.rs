@@ -24,7 +24,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum RegistryCommand {
-    /// Write one registry entry for each service of a service_connectors.json: all of them or none
+    /// Write one registry entry for each service of a `service_connectors.json`: all of them or none
     ///
     /// An entry that is there already is left alone if it is the same, and refused if it is not.
     Import(ImportArgs),
@@ -32,8 +32,8 @@ enum RegistryCommand {
 
 #[derive(clap::Args)]
 struct ImportArgs {
-    /// The list: id, name, description, token_exchange_url, token_revoke_url, env_var_name,
-    /// skill_file and enabled of each service
+    /// The list: of each service `id`, `name`, `description`, `token_exchange_url`,
+    /// `token_revoke_url`, `env_var_name`, `skill_file` and `enabled`
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Into this directory instead of the registry
