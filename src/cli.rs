@@ -2,16 +2,19 @@
 
 mod approve;
 mod check_service;
+mod completions;
 mod demo;
 mod edit;
 mod events;
 mod explain;
 mod forget;
 mod health;
+mod man;
 mod plan;
 mod reconcile;
 mod registry;
 mod report;
+mod schema;
 mod settings;
 mod state;
 mod status;
@@ -21,7 +24,7 @@ use std::io;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use settings::{Overrides, Settings};
 
@@ -86,6 +89,12 @@ enum Command {
     /// `docs/service-contract.md` by name. What is asked for is in a journal first: when the check is
     /// cut off, the next one revokes what it left. Exit 0: no rule is broken.
     CheckService(check_service::Args),
+    /// Print the JSON Schema of a file that people write, for editors
+    Schema(schema::Args),
+    /// Print the completions of a shell
+    Completions(completions::Args),
+    /// Print the manual page, or write one page for each command
+    Man(man::Args),
 }
 
 /// The error of a command: printed once, with its causes, at the top.
@@ -122,12 +131,21 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<u8, Failure> {
-    if let Command::Demo(args) = cli.command {
-        return demo::run(&args);
-    }
-    let settings = Settings::find(cli.overrides)?;
     match cli.command {
-        Command::Demo(_) => unreachable!("it has its own settings and returned above"),
+        Command::Demo(args) => demo::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Completions(args) => completions::run(Cli::command(), &args),
+        Command::Man(args) => man::run(Cli::command(), &args),
+        command => with_settings(command, cli.overrides),
+    }
+}
+
+fn with_settings(command: Command, overrides: Overrides) -> Result<u8, Failure> {
+    let settings = Settings::find(overrides)?;
+    match command {
+        Command::Demo(_) | Command::Schema(_) | Command::Completions(_) | Command::Man(_) => {
+            unreachable!("they need no settings and ran above")
+        }
         Command::Plan(args) => plan::run(&settings, &args),
         Command::Reconcile(args) => reconcile::run(&settings, &args),
         Command::Approve(args) => approve::run(&settings, &args),

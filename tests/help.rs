@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 21] = [
+const COMMANDS: [&str; 24] = [
     "",
     "demo",
     "plan",
@@ -27,6 +27,9 @@ const COMMANDS: [&str; 21] = [
     "state",
     "state import",
     "state export",
+    "schema",
+    "completions",
+    "man",
 ];
 
 fn help(command: &str) -> String {

@@ -173,7 +173,16 @@ impl Progress {
 
 /// Prints a line. A reader that is gone (`| head`) ends the output, not the work.
 pub fn say(line: &str) {
-    match writeln!(anstream::stdout(), "{line}") {
+    note(writeln!(anstream::stdout(), "{line}"));
+}
+
+/// Prints a whole file's text as it is.
+pub fn say_text(text: &str) {
+    note(io::stdout().write_all(text.as_bytes()));
+}
+
+fn note(said: io::Result<()>) {
+    match said {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             SAID_IN_VAIN.get_or_init(|| error);
         }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
 use crate::exchange::Secrets;
@@ -80,34 +81,52 @@ pub struct Overrides {
     pub guard_percent: Option<usize>,
 }
 
+/// The JSON Schema of `service-connector.yaml`.
+pub fn json_schema() -> Schema {
+    crate::model::schema::of::<File>("service-connector.yaml: where everything is")
+}
+
 /// The configuration file. It holds no secret, only where to find them.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(rename = "version")]
     _version: Option<Version1>,
+    /// Who should be connected to what
     desired: Option<PathBuf>,
+    /// Who is who
     people: Option<PathBuf>,
+    /// The services, one file each
     registry: Option<PathBuf>,
+    /// The skill templates
     skills: Option<PathBuf>,
+    /// Where the state is kept
     state: Option<PathBuf>,
+    /// The key that seals keys at rest
     sealing_key: Option<PathBuf>,
+    /// Where people's homes are
     homes: Option<Homes>,
+    /// A directory with one file for each shared secret
     secrets: Option<PathBuf>,
+    /// How much a plan may take away
     guard: Option<Guard>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Homes {
+    /// The directory of the homes, which are our own uid's
     direct: Option<PathBuf>,
+    /// Whether homes that are not there are made
     create: Option<bool>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Guard {
+    /// So many connections may always go
     at_least: Option<usize>,
+    /// And so many of a hundred
     percent: Option<usize>,
 }
 

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer, de};
 
 use super::name::{ServiceId, UserId};
 pub use super::people::{NoPerson, People, Person};
+use super::schema;
 use super::yaml::{self, Bounded, Entries, Place, Version1, YamlError};
 use super::yaml_path;
 
@@ -95,32 +97,48 @@ impl Desired {
     }
 }
 
-#[derive(Deserialize)]
+/// The JSON Schema of `desired.yaml`.
+#[must_use]
+pub fn json_schema() -> Schema {
+    schema::of::<RawDesired>("desired.yaml: who should be connected to what")
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawDesired {
     #[serde(rename = "version")]
     _version: Version1,
+    /// Everybody, by their ids
     users: Entries<UserId, RawUser>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawUser {
+    /// Offboarded: nothing is issued, and every connection goes
     #[serde(default)]
     disabled: bool,
+    /// What the person should be connected to, by the services' ids
     #[serde(default)]
     connections: Entries<ServiceId, RawWish>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawWish {
+    /// How long keys should live, in days, instead of the registry's `ttl_days`
     #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "Bounded<1, 365>")]
     ttl_days: Option<Bounded<1, 365>>,
+    /// Replace the key once this time has come, with a grace for the old one
     #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "schema::Time")]
     rotate_after: Option<Instant>,
+    /// The key leaked: what was issued before this time is revoked at once
     #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "schema::Time")]
     revoke_issued_before: Option<Instant>,
+    /// No issue, renewal or rotation; expiry and disconnect still count
     #[serde(default)]
     paused: bool,
 }

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod json;
 pub mod yaml_path;
 pub mod yaml;
+pub mod schema;
 pub mod registry;
 pub mod service_url;
 pub mod env_template;

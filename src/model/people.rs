@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer, de};
 use serde_saphyr::Spanned;
 
 use super::name::{AccountName, Email, UserId, is_domain};
+use super::schema;
 use super::yaml::{self, Entries, Place, Version1, YamlError};
 
 /// `people.yaml`: who is who. Two users never share an account or an address.
@@ -138,27 +140,41 @@ fn own_account(user: &UserId) -> AccountName {
     user.as_str().parse().expect("user ids and accounts share one alphabet")
 }
 
-#[derive(Deserialize)]
+/// The JSON Schema of `people.yaml`.
+#[must_use]
+pub fn json_schema() -> Schema {
+    schema::of::<RawPeople>("people.yaml: who is who")
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawPeople {
     #[serde(rename = "version")]
     _version: Version1,
+    /// People by their ids
     people: Entries<UserId, RawPerson>,
+    /// Who else is somebody
     #[serde(default, deserialize_with = "yaml::list")]
     rules: Vec<RawRule>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawPerson {
+    /// Whom the services know
+    #[schemars(with = "Email")]
     email: Spanned<Email>,
+    /// The account whose home gets the files; the id, without
     #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "AccountName")]
     account: Option<Spanned<AccountName>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawRule {
+    /// Anyone else of this domain: id and account are the part before the @
+    #[schemars(with = "schema::Domain")]
     domain: Spanned<Domain>,
 }
 

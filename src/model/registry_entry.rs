@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -12,6 +13,7 @@ use super::registry::{
     Allow, Contract, EmailPattern, Endpoint, Entry, Limits, Registry, Rendition, STATUS_MARK,
     Service, ValueTemplate,
 };
+use super::schema;
 use super::service_url::{BaseUrl, UrlPath};
 use super::skill_template::{self, MAX_SKILL_BYTES};
 use super::yaml::{self, Bounded, Entries, Place, YamlError};
@@ -98,37 +100,73 @@ fn parsed<T>(
     parse(&value.value).map_err(|message| YamlError::at(text, Place::of(value), message))
 }
 
-#[derive(Deserialize)]
+/// The JSON Schema of a registry entry.
+#[must_use]
+pub fn json_schema() -> Schema {
+    schema::of::<RawEntry>("registry/<id>.yaml: a service")
+}
+
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawEntry {
+    /// The file's name without `.yaml`
+    #[schemars(with = "ServiceId")]
     id: Spanned<ServiceId>,
+    /// For people
+    #[schemars(with = "String")]
     name: Spanned<String>,
+    /// For people, one line
+    #[schemars(with = "String")]
     description: Spanned<String>,
+    /// A file beside the entry
     #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "String")]
     icon: Option<Spanned<String>>,
+    /// Where the service is; https, except on this machine
+    #[schemars(with = "String")]
     base_url: Spanned<String>,
+    /// The version of the service contract that it keeps
     #[serde(default = "v2")]
     contract: Contract,
+    /// Paths other than the contract's
     #[serde(default)]
     endpoints: RawEndpoints,
+    /// The path of its health check, if it is not /api/health
     #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "String")]
     health: Option<Spanned<String>>,
+    /// A certificate authority of its own, PEM
     #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "String")]
     ca_file: Option<Spanned<String>>,
+    /// The name of the shared secret, such as `SC_SECRET_CRM`
+    #[schemars(with = "String", regex(pattern = "^SC_SECRET_[A-Z0-9_]{1,54}$"))]
     secret: Spanned<EnvName>,
+    /// How long a key is asked for, in days
     #[serde(default = "ttl_days")]
     ttl_days: Bounded<1, 365>,
+    /// How long before its end a key is renewed at the latest, in days; less than `ttl_days`
     #[serde(default = "renew_before_days")]
+    #[schemars(with = "Bounded<1, 364>")]
     renew_before_days: Spanned<Bounded<1, 364>>,
+    /// How long the old key lives beside a delivered new one, in days
     #[serde(default = "grace_days")]
     grace_days: Bounded<0, 90>,
+    /// What all its variables begin with, such as `PO_`
+    #[schemars(with = "String", regex(pattern = "^[A-Z][A-Z0-9]*_$"))]
     env_prefix: Spanned<String>,
+    /// The variables in people's homes: templates with `{{ api_key }}` and `{{ base_url }}`
+    #[schemars(with = "Entries<EnvName, String>")]
     env: Entries<EnvName, Spanned<String>>,
+    /// The template of its skill
     skill: SkillFile,
+    /// Who may be connected; nobody, unless named
     #[serde(default)]
     allow: RawAllow,
+    /// How hard it may be pressed
     #[serde(default)]
     limits: RawLimits,
+    /// Disconnect everybody, under the guard
     #[serde(default)]
     retired: bool,
 }
@@ -150,31 +188,43 @@ fn grace_days() -> Bounded<0, 90> {
     Bounded(7)
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawEndpoints {
+    /// The token exchange
     #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "String")]
     exchange: Option<Spanned<String>>,
+    /// The revoke
     #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "String")]
     revoke: Option<Spanned<String>>,
+    /// The list of tokens
     #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "String")]
     tokens: Option<Spanned<String>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawAllow {
+    /// Addresses, and `*@` with a domain for everybody of it
     #[serde(default, deserialize_with = "yaml::list")]
+    #[schemars(with = "Vec<String>")]
     emails: Vec<Spanned<String>>,
+    /// People by their ids
     #[serde(default, deserialize_with = "yaml::list")]
     users: Vec<UserId>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct RawLimits {
+    /// Calls at once
     concurrency: Bounded<1, 256>,
+    /// Calls a minute
     per_minute: Bounded<1, 60_000>,
+    /// How long an answer may take, in seconds
     timeout_seconds: Bounded<1, 120>,
 }
 
