@@ -21,6 +21,9 @@ use crate::registry_dir::{Problem, ProblemError};
 
 use super::settings::SettingsError;
 
+/// A line that is longer than this, in bytes, is not shown: the renderer takes 30 s and 1 GB for one
+/// of 60 MB, and nobody reads it.
+const LONGEST_LINE: usize = 4096;
 /// A pass that takes longer than this shows that it lives.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -96,11 +99,17 @@ fn show_place(path: &Path, error: &YamlError) {
     } else {
         format!("{}: {}", error.key, error.message)
     };
+    let path = path.display().to_string();
+    if error.source_line.len() > LONGEST_LINE {
+        let bold_red = AnsiColor::Red.on_default().bold();
+        anstream::eprintln!("{bold_red}error{bold_red:#}: {title}");
+        anstream::eprintln!(" --> {path}:{}:{}", error.line, error.column);
+        return;
+    }
     let from = error.source_line.char_indices().nth(error.column.saturating_sub(1) as usize);
     let from = from.map_or(error.source_line.len(), |(at, _)| at);
     let length = error.range.end.saturating_sub(error.range.start).max(1);
     let to = (from + length).min(error.source_line.len()).max(from);
-    let path = path.display().to_string();
     let snippet = Snippet::source(error.source_line.as_str())
         .line_start(error.line as usize)
         .path(&path)

@@ -206,9 +206,13 @@ fn over_budget(breach: &BudgetBreach) -> String {
         BudgetBreach::Aliases { .. } => "aliases (`*name`) are not allowed".to_owned(),
         BudgetBreach::MergeKeys { .. } => "merge keys (`<<`) are not allowed".to_owned(),
         BudgetBreach::Documents { .. } => SECOND_DOCUMENT.to_owned(),
-        BudgetBreach::Depth { .. } => format!("nested deeper than {MAX_DEPTH} levels"),
+        BudgetBreach::Depth { .. } => too_deep(),
         other => format!("the file is too large: {other:?}"),
     }
+}
+
+fn too_deep() -> String {
+    format!("nested deeper than {MAX_DEPTH} levels")
 }
 
 fn unexpected(text: &str, place: Place, expected: &str) -> String {
@@ -238,6 +242,10 @@ fn reworded(error: &Error) -> String {
     let text = error.to_string();
     if text.contains("tabs disallowed") {
         return "a tab stands in the indentation; only spaces may".to_owned();
+    }
+    // The parser's own limit, which it meets before the budget sees what is inside.
+    if text.contains("recursion limit exceeded") {
+        return too_deep();
     }
     let cut = text.rfind(" at line ").unwrap_or(text.len());
     text[..cut].to_owned()
