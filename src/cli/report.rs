@@ -100,7 +100,9 @@ fn show_place(path: &Path, error: &YamlError) {
         format!("{}: {}", error.key, error.message)
     };
     let path = path.display().to_string();
-    if error.source_line.len() > LONGEST_LINE {
+    // The renderer shows those of ASCII as pictures, and lets these through to the terminal.
+    let steers = |c: char| ('\u{80}'..='\u{9f}').contains(&c);
+    if error.source_line.len() > LONGEST_LINE || error.source_line.contains(steers) {
         let bold_red = AnsiColor::Red.on_default().bold();
         anstream::eprintln!("{bold_red}error{bold_red:#}: {title}");
         anstream::eprintln!(" --> {path}:{}:{}", error.line, error.column);

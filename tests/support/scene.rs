@@ -33,6 +33,17 @@ pub struct Scene {
     ahead: Cell<i64>,
     /// Every key that was ever seen in a home.
     keys: RefCell<BTreeSet<String>>,
+    /// What a command may take; none: as much as it likes.
+    limits: Cell<Option<Limits>>,
+}
+
+/// What a command may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Address space, in KiB: beyond it memory is refused, and the program aborts.
+    pub memory: u64,
+    /// After this it is killed, and its exit code is 137.
+    pub seconds: u64,
 }
 
 /// What a command said.
@@ -55,8 +66,8 @@ impl Scene {
         let start = |kind| runtime.block_on(Service::start_with(kind, &change));
         let services = KINDS.map(start).into_iter().collect();
         let dir = tempfile::tempdir().unwrap();
-        let (ahead, keys) = (Cell::default(), RefCell::default());
-        let scene = Self { dir, runtime, services, ahead, keys };
+        let (ahead, keys, limits) = (Cell::default(), RefCell::default(), Cell::default());
+        let scene = Self { dir, runtime, services, ahead, keys, limits };
         for part in ["registry", "state"] {
             fs::create_dir(scene.path(part)).unwrap();
         }
@@ -120,6 +131,11 @@ impl Scene {
 
     // The program.
 
+    /// From now on no command may take more than this.
+    pub fn limit(&self, limits: Limits) {
+        self.limits.set(Some(limits));
+    }
+
     /// Runs a command to its end.
     pub fn run(&self, args: &[&str]) -> Ran {
         self.run_with(args, |_| {})
@@ -157,9 +173,16 @@ impl Scene {
 
     fn command(&self, args: &[&str]) -> Command {
         let binary = env!("CARGO_BIN_EXE_service-connector");
-        let mut command = match self.ahead.get() {
-            0 => Command::new(binary),
-            ahead => {
+        let mut command = match (self.ahead.get(), self.limits.get()) {
+            (0, None) => Command::new(binary),
+            (0, Some(Limits { memory, seconds })) => {
+                let mut command = Command::new("sh");
+                let script = "ulimit -v $1 && shift && exec timeout --signal=KILL \"$@\"";
+                let (memory, seconds) = (memory.to_string(), seconds.to_string());
+                command.args(["-c", script, "sh", &memory, &seconds, binary]);
+                command
+            }
+            (ahead, _) => {
                 let mut command = Command::new("faketime");
                 // Files keep their times, and timers theirs.
                 command.args(["--exclude-monotonic", "-f", &format!("+{ahead}"), binary]);
