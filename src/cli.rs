@@ -10,6 +10,7 @@ mod forget;
 mod health;
 mod plan;
 mod reconcile;
+mod registry;
 mod report;
 mod settings;
 mod status;
@@ -74,6 +75,8 @@ enum Command {
     Events(events::Args),
     /// Check the desired state, people, the registry and the skills
     Validate(validate::Args),
+    /// Add services to the registry
+    Registry(registry::Args),
     /// Check whether a service keeps the service contract, by using it
     ///
     /// Asks it for tokens of a test account and revokes them all, trying each rule of
@@ -135,6 +138,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Health(args) => health::run(&settings, &args),
         Command::Events(args) => events::run(&settings, &args),
         Command::Validate(args) => validate::run(&settings, &args),
+        Command::Registry(args) => registry::run(&settings, &args),
         Command::CheckService(args) => check_service::run(&settings, &args),
     }
 }

@@ -11,6 +11,7 @@ pub mod service_url;
 pub mod env_template;
 pub mod skill_template;
 pub mod registry_entry;
+pub mod registry_import;
 pub mod skill;
 pub mod skill_lint;
 pub mod people;

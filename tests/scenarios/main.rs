@@ -7,6 +7,7 @@ mod commands;
 mod desired;
 mod guard;
 mod homes;
+mod migration;
 mod operators;
 mod output;
 mod people;
