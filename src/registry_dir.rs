@@ -1,5 +1,6 @@
 //! Reads the registry and the skills from their directories.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -66,27 +67,9 @@ pub struct DirError {
 /// # Errors
 /// When either directory cannot be read. A wrong file is no error here: it is a broken entry.
 pub fn load(registry_dir: &Path, skills_dir: &Path) -> Result<LoadedRegistry, DirError> {
-    load_with(registry_dir, skills_dir, &[])
-}
-
-/// The same, as if these files, by service, were there, too.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_with(
-    registry_dir: &Path,
-    skills_dir: &Path,
-    more: &[(ServiceId, &str)],
-) -> Result<LoadedRegistry, DirError> {
     let files = yaml_files(registry_dir)?;
     list(skills_dir)?;
     let (mut entries, mut problems) = (Vec::new(), Vec::new());
-    for (id, text) in more {
-        let entry = registry_entry::parse(id.as_str(), text, |skill| {
-            read_skill(skills_dir, skill).or_else(|_| Ok(format!("# {id}\n")))
-        });
-        entries.push((id.clone(), entry.map_err(|error| error.to_string())));
-    }
     for path in files {
         let stem = path.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.parse().ok());
         let Some(id) = stem else {
@@ -139,6 +122,106 @@ fn read_entry(path: &Path, id: &ServiceId, skills_dir: &Path) -> Result<Parsed, 
         *file = dir.join(&*file).to_string_lossy().into_owned();
     }
     Ok(parsed)
+}
+
+/// The texts of all entries by the ids in their names, whether they are right or not.
+///
+/// # Errors
+/// The directory or one of them cannot be read, or is none.
+pub fn texts(registry_dir: &Path) -> Result<BTreeMap<ServiceId, String>, AddError> {
+    let failed = |path: &Path, source| AddError { what: "read", path: path.to_owned(), source };
+    let files = yaml_files(registry_dir).map_err(|error| failed(&error.path, error.source))?;
+    let mut texts = BTreeMap::new();
+    for path in files {
+        // A name that is no id is the name of no entry.
+        let stem = path.file_stem().and_then(OsStr::to_str).and_then(|stem| stem.parse().ok());
+        let Some(id) = stem else { continue };
+        let bytes = read_bounded(&path, MAX_ENTRY_BYTES).map_err(|error| failed(&path, error))?;
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(|| {
+            failed(&path, io::Error::other("it is larger than 1 MiB or not UTF-8"))
+        })?;
+        texts.insert(id, text);
+    }
+    Ok(texts)
+}
+
+/// The text of a skill's template; `None` when it is not there.
+///
+/// # Errors
+/// Says why it cannot be read, for people.
+pub fn skill(skills_dir: &Path, skill: &SkillFile) -> Result<Option<String>, String> {
+    match skills_dir.join(skill.as_str()).try_exists() {
+        Ok(false) => Ok(None),
+        _ => read_skill(skills_dir, skill).map(Some),
+    }
+}
+
+/// The right to add entries to a registry, which one process has at a time.
+#[derive(Debug)]
+pub struct Adding {
+    path: PathBuf,
+    /// Holds the lock, and makes names durable.
+    dir: fs::File,
+}
+
+/// Entries cannot be added.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} {}", path.display())]
+pub struct AddError {
+    what: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl Adding {
+    /// Waits until nobody else adds.
+    ///
+    /// # Errors
+    /// The directory is not there, or cannot be locked.
+    pub fn begin(registry_dir: &Path) -> Result<Self, AddError> {
+        let failed = |what| move |source| AddError { what, path: registry_dir.to_owned(), source };
+        let dir = fs::File::open(registry_dir).map_err(failed("open the directory"))?;
+        dir.lock().map_err(failed("lock the directory"))?;
+        Ok(Self { path: registry_dir.to_owned(), dir })
+    }
+
+    /// Puts a new entry there, whole or not at all, and durably.
+    ///
+    /// # Errors
+    /// It is there already, or the system says no.
+    pub fn add(&self, id: &ServiceId, text: &str) -> Result<PathBuf, AddError> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let path = self.path.join(format!("{id}.yaml"));
+        // Not `.yaml` at its end: it is no entry yet. Whoever had the lock before may have left it.
+        let temp = self.path.join(format!(".{id}.yaml.new"));
+        let failed = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| AddError { what, path, source }
+        };
+        match fs::remove_file(&temp) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("remove", &temp)(error));
+            }
+            _ => {}
+        }
+        write_new(&temp, text).map_err(failed("write", &temp))?;
+        let placed = renameat_with(CWD, &temp, CWD, &path, RenameFlags::NOREPLACE)
+            .map_err(io::Error::from)
+            .and_then(|()| self.dir.sync_all());
+        if placed.is_err() {
+            fs::remove_file(&temp).ok();
+        }
+        placed.map_err(failed("put in place", &path))?;
+        Ok(path)
+    }
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    use io::Write as _;
+    let mut file = fs::File::create_new(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 fn read_skill(dir: &Path, skill: &SkillFile) -> Result<String, String> {

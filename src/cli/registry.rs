@@ -1,121 +1,120 @@
-//! `registry`: entries from another program's list of services.
+//! `registry import`: the services of a `service_connectors.json` become registry entries.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use crate::model::name::ServiceId;
-use crate::model::registry::Entry;
+use crate::model::name::SkillFile;
 use crate::model::registry_import::{self, NewEntry};
-use crate::registry_dir;
+use crate::registry_dir::{self, Adding};
 
 use super::Failure;
-use super::report::say;
+use super::report::{chain, say};
 use super::settings::Settings;
 
-/// Make registry entries from another program's `service_connectors.json`.
+/// The largest list of services, in bytes.
+const MAX_LIST_BYTES: u64 = 1 << 20;
+
+/// Add services to the registry.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    command: RegistryCommand,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-enum RegistryCommand {
-    /// Write one registry entry for each service of a `service_connectors.json`: all of them or none
+enum Command {
+    /// Make a registry entry of each service in a `service_connectors.json`
     ///
-    /// An entry that is there already is left alone if it is the same, and refused if it is not.
+    /// FILE is a JSON list of services, each with `id`, `name`, `description`,
+    /// `token_exchange_url`, `token_revoke_url`, `env_var_name`, `skill_file` and `enabled`. All of
+    /// it is checked before anything is written, and no entry is overwritten. Services speak
+    /// contract v1; one that is not enabled becomes a retired one. Running it again is harmless.
     Import(ImportArgs),
 }
 
 #[derive(clap::Args)]
 struct ImportArgs {
-    /// The list: of each service `id`, `name`, `description`, `token_exchange_url`,
-    /// `token_revoke_url`, `env_var_name`, `skill_file` and `enabled`
+    /// The list of services
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Into this directory instead of the registry
+    /// Where the entries are written [default: the registry]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Who may be connected: an address, or `*@` and a domain; may be given several times
+    /// Who may be connected: an e-mail address, or `*@` and a domain [default: nobody]
     #[arg(long, value_name = "PATTERN")]
     allow: Vec<String>,
 }
 
 pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
-    let RegistryCommand::Import(args) = &args.command;
-    let bytes = fs::read(&args.file)
-        .map_err(|error| format!("{} cannot be read: {error}", args.file.display()))?;
-    let entries = registry_import::read(&bytes, &args.allow)
-        .map_err(|error| format!("{}: {error}", args.file.display()))?;
-    let dir = args.dir.as_deref().unwrap_or(&settings.places.registry);
-    let new = not_there_yet(dir, entries)?;
-    check(dir, &settings.places.skills, &new)?;
-    for entry in &new {
-        write(dir, entry)?;
-        say(&format!("{}: {}", entry.id, path(dir, &entry.id).display()));
-        for remark in &entry.remarks {
-            say(&format!("  {remark}"));
-        }
-        let skill = settings.places.skills.join(entry.skill.as_str());
-        if !skill.exists() {
-            say(&format!("  {} is not there: no key is issued until it is", skill.display()));
+    let Command::Import(args) = &args.command;
+    import(settings, args)
+}
+
+fn import(settings: &Settings, args: &ImportArgs) -> Result<u8, Failure> {
+    let ImportArgs { file, dir, allow } = args;
+    let skills = &settings.places.skills;
+    let dir = dir.as_ref().unwrap_or(&settings.places.registry);
+    let template = |skill: &SkillFile| registry_dir::skill(skills, skill);
+    let json = read(file)?;
+    let entries = registry_import::convert(&json, allow, template)
+        .map_err(|error| format!("{}: {}", file.display(), chain(&error)))?;
+    if !dir.is_dir() {
+        let dir = dir.display();
+        return Err(
+            format!("there is no directory {dir}: make it, or name another by --dir").into()
+        );
+    }
+    let adding = Adding::begin(dir)?;
+    let already = registry_import::compare(&entries, &registry_dir::texts(dir)?, template)
+        .map_err(|error| format!("{}: {}", dir.display(), chain(&error)))?;
+    for (entry, already) in entries.iter().zip(already) {
+        if already {
+            say(&format!("Already there: {}", dir.join(format!("{}.yaml", entry.id)).display()));
+        } else {
+            say(&format!("Written: {}", adding.add(&entry.id, &entry.text)?.display()));
         }
     }
-    let rest = if new.is_empty() { "all of them were there already" } else { "try `validate`" };
-    say(&format!("{} entries written; {rest}.", new.len()));
+    say_what_is_left(&entries, skills, allow.is_empty());
     Ok(0)
 }
 
-fn path(dir: &Path, id: &ServiceId) -> PathBuf {
-    dir.join(format!("{id}.yaml"))
-}
-
-/// Those that must be written. One that is there and says something else is refused.
-fn not_there_yet(dir: &Path, entries: Vec<NewEntry>) -> Result<Vec<NewEntry>, Failure> {
-    let mut new = Vec::new();
-    for entry in entries {
-        let path = path(dir, &entry.id);
-        match fs::read_to_string(&path) {
-            Ok(text) if text == entry.text => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => new.push(entry),
-            Ok(_) => {
-                let shown = path.display();
-                return Err(format!("{shown} is there already, and says something else").into());
-            }
-            Err(error) => return Err(format!("{} cannot be read: {error}", path.display()).into()),
-        }
+fn say_what_is_left(entries: &[NewEntry], skills: &Path, nobody: bool) {
+    if entries.is_empty() {
+        return say("The list is empty: there is nothing to import.");
     }
-    Ok(new)
-}
-
-/// Whether the entries are right, beside each other and beside those that are there.
-fn check(dir: &Path, skills: &Path, new: &[NewEntry]) -> Result<(), Failure> {
-    let texts: Vec<(ServiceId, &str)> =
-        new.iter().map(|entry| (entry.id.clone(), entry.text.as_str())).collect();
-    let loaded = registry_dir::load_with(dir, skills, &texts)?;
-    for entry in new {
-        if let Some(Entry::Broken(why)) = loaded.registry.entries.get(&entry.id) {
-            return Err(format!("{}: nothing was written: {why}", entry.id).into());
-        }
+    for NewEntry { id, skill, .. } in entries.iter().filter(|entry| !entry.has_skill) {
+        let path = skills.join(skill.as_str());
+        say(&format!(
+            "{id} cannot be used yet: its skill {} is not there. Put it there, or name another in \
+             `skill:` of its entry.",
+            path.display()
+        ));
     }
-    Ok(())
+    for NewEntry { id, .. } in entries.iter().filter(|entry| entry.retired) {
+        say(&format!(
+            "{id} is retired, since it was not enabled: nobody is connected to it until \
+             `retired: true` is taken out of its entry."
+        ));
+    }
+    if nobody {
+        say("Nobody may be connected yet: put who may into `allow:` of each entry, such as \
+             `emails: [\"*@your-domain.com\"]` (or say --allow on a first import).");
+    }
+    let secrets: Vec<&str> = entries.iter().map(|entry| entry.secret.as_str()).collect();
+    say(&format!("The shared secrets are named {}.", secrets.join(", ")));
+    say("`service-connector validate` checks the whole.");
 }
 
-/// Whole or not at all, and never over another file.
-fn write(dir: &Path, entry: &NewEntry) -> Result<(), Failure> {
-    let path = path(dir, &entry.id);
-    let unfinished = dir.join(format!(".{}.yaml.{:08x}", entry.id, fastrand::u32(..)));
-    let written = fs::File::create_new(&unfinished)
-        .and_then(|mut file| {
-            file.write_all(entry.text.as_bytes())?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::hard_link(&unfinished, &path));
-    let removed = fs::remove_file(&unfinished);
-    written
-        .and(removed)
-        .map_err(|error| format!("{} cannot be written: {error}", path.display()).into())
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_LIST_BYTES + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    if bytes.len() as u64 > MAX_LIST_BYTES {
+        return Err(format!("{} is larger than 1 MiB", path.display()).into());
+    }
+    Ok(bytes)
 }

@@ -18,6 +18,11 @@ use super::service_url::{BaseUrl, UrlPath};
 use super::skill_template::{self, MAX_SKILL_BYTES};
 use super::yaml::{self, Bounded, Entries, Place, YamlError};
 
+/// Where a service exchanges tokens, unless its entry says otherwise.
+pub(super) const EXCHANGE_PATH: &str = "/api/internal/token-exchange";
+/// Where it revokes them.
+pub(super) const REVOKE_PATH: &str = "/api/internal/token-revoke";
+
 /// Why an entry cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
@@ -276,8 +281,8 @@ impl RawEntry {
         }
         Ok(Endpoint {
             contract: self.contract,
-            exchange_url: url(&self.endpoints.exchange, "/api/internal/token-exchange")?,
-            revoke_url: url(&self.endpoints.revoke, "/api/internal/token-revoke")?,
+            exchange_url: url(&self.endpoints.exchange, EXCHANGE_PATH)?,
+            revoke_url: url(&self.endpoints.revoke, REVOKE_PATH)?,
             list_url: url(&self.endpoints.tokens, "/api/internal/tokens")?,
             health_url: url(&self.health, "/api/health")?,
             secret: secret.value.clone(),
@@ -294,7 +299,8 @@ impl RawAllow {
     }
 }
 
-fn email_pattern(text: &str) -> Result<EmailPattern, String> {
+/// Parses an address, or `*@` and a domain.
+pub(super) fn email_pattern(text: &str) -> Result<EmailPattern, String> {
     match text.strip_prefix("*@") {
         Some(domain) if is_domain(domain) => Ok(EmailPattern::Domain(domain.to_ascii_lowercase())),
         Some(domain) => Err(format!("`{}` is not a domain name", yaml::shown(domain))),
@@ -306,7 +312,8 @@ fn not_zero(number: u16) -> NonZeroU32 {
     NonZeroU32::new(number.into()).unwrap_or(NonZeroU32::MIN)
 }
 
-fn one_line(text: &str) -> Result<String, String> {
+/// Parses a text that people see.
+pub(super) fn one_line(text: &str) -> Result<String, String> {
     let odd = |c: char| c.is_control() || c == STATUS_MARK;
     if text.trim().is_empty() || text.chars().any(odd) || text.len() > 500 {
         Err("one line of 1 to 500 characters belongs here".to_owned())
@@ -361,7 +368,9 @@ impl Registry {
 }
 
 /// Why entries cannot stand beside each other, by the id of each one involved.
-fn clashes<'a>(entries: impl Iterator<Item = &'a Parsed>) -> BTreeMap<ServiceId, String> {
+pub(super) fn clashes<'a>(
+    entries: impl Iterator<Item = &'a Parsed>,
+) -> BTreeMap<ServiceId, String> {
     let mut owners: BTreeMap<(&str, &str), Vec<&ServiceId>> = BTreeMap::new();
     for Parsed { service, env_prefix } in entries {
         let rendition = &service.rendition;

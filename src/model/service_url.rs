@@ -43,6 +43,16 @@ impl BaseUrl {
     }
 }
 
+/// The origin (scheme, host, port) and the path of an address.
+///
+/// # Errors
+/// It is none.
+pub(super) fn split(text: &str) -> Result<(String, String), String> {
+    let url = Url::parse(text)
+        .map_err(|error| format!("`{}` is not an address: {error}", shown(text)))?;
+    Ok((url.origin().ascii_serialization(), url.path().to_owned()))
+}
+
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",

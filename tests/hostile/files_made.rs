@@ -1,10 +1,12 @@
 //! Hostile files that are too large, or too odd as bytes, to lie around.
 
+/// Makes the bytes of a file; given the good one.
+type Maker = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+
 /// One of them.
 pub struct Made {
     pub name: &'static str,
-    /// Makes it; given the good file.
-    pub bytes: Box<dyn Fn(&[u8]) -> Vec<u8>>,
+    pub bytes: Maker,
     /// A part of what is said of it.
     pub says: &'static str,
 }

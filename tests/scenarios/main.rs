@@ -7,12 +7,12 @@ mod commands;
 mod desired;
 mod guard;
 mod homes;
+mod migration;
 mod operators;
 mod output;
 mod people;
 mod quiet;
 mod registry;
-mod registry_import;
 mod review;
 #[path = "../support/scene.rs"]
 mod scene;
