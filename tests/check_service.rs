@@ -461,7 +461,7 @@ fn what_is_missing_is_said_before_anything_is_sent() {
         command.env_remove(CRM.secret_variable());
     };
     let ran = scene.run_with(&["check-service", CRM.id()], without).expect(1);
-    ran.says("the shared secret SC_SECRET_CRM is not there");
+    ran.says("the shared secret SC_SECRET_CRM is not set");
     scene.run(&["check-service", "wiki"]).expect(1).says("there is no wiki.yaml");
     scene.run(&["check-service", CRM.id(), "--probe", "//x.example/"]).expect(1).says("--probe");
     scene.entry(CRM, r#"["*@your-domain.com"]"#, "[]");
