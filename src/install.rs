@@ -10,14 +10,15 @@ mod put;
 mod trouble;
 
 use std::ffi::OsStr;
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
-use crate::model::actual::HomeLook;
+use crate::model::home::HomeLook;
 use crate::wire::{HomeFiles, PutDone, PutError};
 
 pub use look::look;
@@ -33,8 +34,13 @@ const SEEN: &str = ".service_env_seen";
 /// More names than this in `.claude_rules` are not looked through.
 const MAX_NAMES: usize = 10_000;
 
+/// For one account, looking or putting: a healthy home takes milliseconds, and one that hangs must
+/// not hold up a pass.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A home, opened. Of one that was replaced meanwhile, this is still the one that was opened.
 pub struct Home {
+    /// A place to start from, not to read.
     dir: OwnedFd,
     owner: u32,
     path: PathBuf,
@@ -68,7 +74,7 @@ impl Home {
     /// # Errors
     /// As [`Home::open`].
     pub(crate) fn open_in(above: &OwnedFd, name: &OsStr, path: PathBuf) -> Result<Self, Trouble> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Without NO_XDEV, which holds beneath: homes may be mounts.
         let resolve =
             ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -81,12 +87,12 @@ impl Home {
             }
             Err(errno) => return Err(Trouble::os("open", &shown, errno)),
         };
-        let stat = rustix::fs::fstat(&dir).map_err(|errno| Trouble::os("stat", &shown, errno))?;
+        let owner = owner_unless_answered_by_users(&dir, &shown)?;
         let us = rustix::process::geteuid().as_raw();
-        if stat.st_uid != us {
-            return Err(Trouble::NotOurs { path, owner: stat.st_uid, us });
+        if owner != us {
+            return Err(Trouble::NotOurs { path, owner, us });
         }
-        Ok(Self { dir, owner: stat.st_uid, path })
+        Ok(Self { dir, owner, path })
     }
 
     /// The uid that the home belongs to.
@@ -100,6 +106,37 @@ impl Home {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Whose the directory is. A file system that a program of some user's answers for (FUSE), mounted
+/// there, is refused before it is asked anything: it might never answer, and a process that waits
+/// for it cannot even be killed.
+fn owner_unless_answered_by_users(dir: &OwnedFd, shown: &str) -> Result<u32, Trouble> {
+    let from_memory = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let wanted = StatxFlags::UID | StatxFlags::MNT_ID;
+    let stat = rustix::fs::statx(dir, "", from_memory, wanted)
+        .map_err(|errno| Trouble::os("stat", shown, errno))?;
+    if stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            Trouble::os("read /proc/self/mountinfo for", shown, errno)
+        })?;
+        if mounts.lines().any(|mount| is_fuse_of_a_user(mount, stat.stx_mnt_id)) {
+            let what = "a file system that a program of some user's answers for (FUSE)";
+            return Err(Trouble::InTheWay { name: shown.to_owned(), what });
+        }
+    }
+    Ok(stat.stx_uid)
+}
+
+/// Whether this line of mountinfo is that mount, and FUSE, and not root's (proc(5)).
+fn is_fuse_of_a_user(mount: &str, id: u64) -> bool {
+    let Some((place, kind)) = mount.split_once(" - ") else { return false };
+    let mut kind = kind.split(' ');
+    let is_fuse = kind.next().is_some_and(|kind| kind.starts_with("fuse"));
+    let options = kind.nth(1).unwrap_or_default();
+    let is_roots = options.split(',').any(|option| option == "user_id=0");
+    place.split(' ').next() == Some(id.to_string().as_str()) && is_fuse && !is_roots
 }
 
 /// Opens a directory above homes: a place to start from, not to read.
@@ -116,8 +153,10 @@ pub(crate) fn open_above(path: &Path) -> Result<OwnedFd, Errno> {
 pub fn answer_look(home: Result<Home, Trouble>, deadline: Instant) -> HomeLook {
     match home.and_then(|home| look(&home, deadline).map_err(|trouble| trouble.in_home(&home))) {
         Ok(facts) => HomeLook::Seen(facts),
-        Err(trouble) if trouble.is_absence() => HomeLook::Absent(trouble.to_string()),
-        Err(trouble) => HomeLook::Unknown(trouble.to_string()),
+        Err(trouble) => match trouble.absence() {
+            Some(absence) => HomeLook::Absent(absence),
+            None => HomeLook::Unknown(trouble.to_string()),
+        },
     }
 }
 
@@ -145,13 +184,10 @@ pub fn answer_put(
 
 impl From<Trouble> for PutError {
     fn from(trouble: Trouble) -> Self {
-        let text = trouble.to_string();
-        if trouble.is_absence() {
-            Self::Absent(text)
-        } else if trouble.is_refusal() {
-            Self::Refused(text)
-        } else {
-            Self::Failed(text)
+        match trouble.absence() {
+            Some(absence) => Self::Absent(absence),
+            None if trouble.is_refusal() => Self::Refused(trouble.to_string()),
+            None => Self::Failed(trouble.to_string()),
         }
     }
 }

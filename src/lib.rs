@@ -8,18 +8,32 @@
 //! A module uses only those above it in this list (`tests/layers.rs` holds it).
 
 pub mod model;
+#[cfg(feature = "connector")]
 pub mod desired_history;
+#[cfg(feature = "connector")]
 pub mod desired_error;
+#[cfg(feature = "connector")]
 pub mod desired_file;
+#[cfg(feature = "connector")]
 pub mod registry_dir;
 pub mod wire;
 pub mod install;
+pub mod helper;
+#[cfg(feature = "connector")]
 pub mod installer;
+#[cfg(feature = "connector")]
 pub mod exchange;
+#[cfg(feature = "connector")]
 pub mod conformance;
+#[cfg(feature = "connector")]
 pub mod store;
+#[cfg(feature = "connector")]
 pub mod example_service;
+#[cfg(feature = "connector")]
 pub mod observe;
+#[cfg(feature = "connector")]
 pub mod execute;
+#[cfg(feature = "connector")]
 pub mod reconcile;
+#[cfg(feature = "connector")]
 pub mod cli;

@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
-use crate::model::actual::{HomeFacts, HomeLook};
+use crate::model::home::{Absence, HomeFacts, HomeLook};
 use crate::model::name::{AccountName, SkillFile};
 
 /// The largest file that we write, and the most of one that we read, in bytes.
@@ -30,20 +30,29 @@ pub struct HomeFiles {
     pub skills: BTreeMap<SkillFile, String>,
 }
 
-/// What is asked of the helper. It is read as `Request` and written as `Request<&HomeFiles>`, so
-/// that sending makes no second copy of a key. It has no `Debug`, as it may hold keys.
+/// What is asked of the helper, about one account. It is read as `Request<&RawValue>`, so that
+/// only the account's own process reads what is in the files, and written as
+/// `Request<&HomeFiles>`, so that sending makes no second copy of a key. It has no `Debug`, as it
+/// may hold keys.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request<Files = HomeFiles> {
+    /// The answer has the same.
+    pub id: u64,
+    /// Whose home.
+    pub account: AccountName,
+    /// To do what.
+    pub what: Asked<Files>,
+}
+
+/// What is to be done in a home.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request<Files = HomeFiles> {
+pub enum Asked<Files> {
     /// What is there? Answered with facts, never with contents.
-    Look {
-        /// Whose home.
-        account: AccountName,
-    },
+    Look,
     /// Make these the account's files.
     Put {
-        /// Whose home.
-        account: AccountName,
         /// The uid that the tokens in the files are bound to: refused if the home's owner is
         /// another, so that an account made anew under an old name inherits nothing.
         uid: Option<u32>,
@@ -52,13 +61,33 @@ pub enum Request<Files = HomeFiles> {
     },
 }
 
+/// A line of the helper's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Said {
+    /// To a request; they come in any order.
+    Reply(Reply),
+    /// It does nothing more, and why: the last line.
+    Stopped(String),
+}
+
+/// What is said to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reply {
+    /// The request's.
+    pub id: u64,
+    /// What became of it.
+    pub answer: Answer,
+}
+
 /// What the helper answers; always of the request's kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// To [`Request::Look`].
+    /// To [`Asked::Look`].
     Look(HomeLook),
-    /// To [`Request::Put`]: what is there afterwards, or why not.
+    /// To [`Asked::Put`]: what is there afterwards, or why not.
     Put(Result<PutDone, PutError>),
 }
 
@@ -76,9 +105,9 @@ pub struct PutDone {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum PutError {
-    /// There is no such account or home.
-    #[error("{0}")]
-    Absent(String),
+    /// There is no home that may be served.
+    #[error("{}", .0.why)]
+    Absent(Absence),
     /// The home is not one that may be served so: trying again helps only when somebody has
     /// changed something.
     #[error("{0}")]

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 use proptest::prelude::*;
-use service_connector::model::actual::HomeLook;
 use service_connector::model::desired::Wish;
 use service_connector::model::guard::approve;
+use service_connector::model::home::HomeLook;
 use service_connector::model::name::OpId;
 use service_connector::model::token::Phase;
 

@@ -11,8 +11,9 @@ use std::path::PathBuf;
 
 use jiff::SignedDuration;
 use service_connector::model::action::Action;
-use service_connector::model::actual::{HomeLook, TroubleKind};
+use service_connector::model::actual::TroubleKind;
 use service_connector::model::guard::{self, Held};
+use service_connector::model::home::HomeLook;
 use service_connector::model::plan::json::json;
 use service_connector::model::plan::text::{Palette, text};
 use service_connector::model::plan::{LossKind, Plan, View};

@@ -208,7 +208,7 @@ fn an_approved_removal_whose_put_failed_needs_no_second_approval() {
     }
     let approved = judged(&given).0;
     // Both homes turn out to be out of reach after the plan was made.
-    let away = service_connector::model::actual::HomeLook::Unknown("away".to_owned());
+    let away = service_connector::model::home::HomeLook::Unknown("away".to_owned());
     let homes: Vec<_> = (0..2)
         .map(|number| {
             let account = user(number).as_str().parse().unwrap();

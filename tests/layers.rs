@@ -78,3 +78,13 @@ fn the_model_uses_no_edge() {
         }
     }
 }
+
+#[test]
+fn what_is_unsafe_is_in_one_file() {
+    let unsafe_files: Vec<PathBuf> = modules(&source("lib.rs"))
+        .iter()
+        .flat_map(|module| files_of(&source(""), module))
+        .filter(|file| fs::read_to_string(file).unwrap().contains("unsafe {"))
+        .collect();
+    assert_eq!(unsafe_files, [source("helper/fork.rs")]);
+}

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::process::{Command, Stdio};
 
 use service_connector::installer::Installer;
-use service_connector::model::actual::HomeLook;
+use service_connector::model::home::HomeLook;
 use service_connector::model::name::AccountName;
 
 use crate::fleet;

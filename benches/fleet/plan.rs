@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use jiff::Timestamp;
-use service_connector::model::actual::{Actual, EnvFacts, FileFacts, HomeFacts, HomeLook};
+use service_connector::model::actual::Actual;
 use service_connector::model::desired::{Desired, People};
+use service_connector::model::home::{EnvFacts, FileFacts, HomeFacts, HomeLook};
 use service_connector::model::plan::{Scope, World, plan};
 use service_connector::store::Store;
 
@@ -73,6 +74,7 @@ fn look_as_put(actual: &mut Actual) {
             env: Some(EnvFacts { file: fact(record.env), generation: Some(record.generation) }),
             skills: record.skills.iter().map(|(file, d)| (file.clone(), fact(*d))).collect(),
             rules_mode_ok: true,
+            in_the_way: None,
             laptops: Vec::new(),
         };
         actual.homes.insert(account.clone(), HomeLook::Seen(facts));

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::action::{Action, IssueOp, shown};
-use crate::model::actual::HomeLook;
 use crate::model::desired::Wish;
 use crate::model::event::Event;
+use crate::model::home::HomeLook;
 use crate::model::name::{AccountName, Email, OpId, ServiceId, UserId};
 use crate::model::plan::{NoteKind, Scope};
 use crate::model::secret::Fingerprint;
@@ -163,7 +163,7 @@ fn home(
     };
     let seen = match planned.actual.homes.get(account) {
         None => "not looked at".to_owned(),
-        Some(HomeLook::Absent(why)) => format!("absent: {why}"),
+        Some(HomeLook::Absent(absence)) => format!("absent: {}", absence.why),
         Some(HomeLook::Unknown(why)) => format!("could not look: {why}"),
         Some(HomeLook::Seen(facts)) => match facts.env.and_then(|env| env.generation) {
             Some(generation) => format!("generation {generation} seen"),

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
 use crate::exchange::Secrets;
-use crate::installer::Installer;
+use crate::installer::{Installer, Reach};
 use crate::model::guard::Limits;
 use crate::model::name::EnvName;
 use crate::model::plan::Scope;
@@ -55,6 +55,18 @@ pub struct Overrides {
     /// The directory of the homes, which are our own uid's [default: state/homes]
     #[arg(long, global = true, env = "SC_HOMES", value_name = "DIR", hide_short_help = true)]
     pub homes: Option<PathBuf>,
+    /// Homes of their accounts: the socket of the helper
+    #[arg(
+        long,
+        global = true,
+        env = "SC_HOMES_SOCKET",
+        value_name = "FILE",
+        hide_short_help = true
+    )]
+    pub homes_socket: Option<PathBuf>,
+    /// Homes of their accounts: the helper, to be started by `sudo -n`
+    #[arg(long, global = true, env = "SC_HOMES_SUDO", value_name = "FILE", hide_short_help = true)]
+    pub homes_sudo: Option<PathBuf>,
     /// Whether homes that are not there are made [default: true]
     #[arg(
         long,
@@ -117,8 +129,39 @@ struct File {
 struct Homes {
     /// The directory of the homes, which are our own uid's
     direct: Option<PathBuf>,
+    /// Homes of their accounts: the socket of the helper
+    socket: Option<PathBuf>,
+    /// Homes of their accounts: the helper, to be started by `sudo -n`
+    sudo: Option<PathBuf>,
     /// Whether homes that are not there are made
     create: Option<bool>,
+}
+
+impl Homes {
+    fn ways(&self) -> usize {
+        [&self.direct, &self.socket, &self.sudo].into_iter().flatten().count()
+    }
+
+    /// Paths as meant from this directory.
+    fn from(self, base: &Path) -> Self {
+        let from = |path: Option<PathBuf>| path.map(|path| base.join(path));
+        let Self { direct, socket, sudo, create } = self;
+        Self { direct: from(direct), socket: from(socket), sudo: from(sudo), create }
+    }
+
+    fn homes(self, create: Option<bool>) -> Result<HomesAt, SettingsError> {
+        if self.ways() > 1 {
+            return Err(SettingsError::TwoWays);
+        }
+        if let Some(path) = self.socket {
+            return Ok(HomesAt::Helper(Reach::Socket(path)));
+        }
+        if let Some(path) = self.sudo {
+            return Ok(HomesAt::Helper(Reach::Sudo(path)));
+        }
+        let dir = self.direct.unwrap_or_else(|| PathBuf::from("state/homes"));
+        Ok(HomesAt::Direct { dir, create: create.or(self.create).unwrap_or(true) })
+    }
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
@@ -151,6 +194,9 @@ pub enum SettingsError {
         #[source]
         source: YamlError,
     },
+    /// More than one way to the homes.
+    #[error("homes are reached in one way: `direct`, `socket` or `sudo`; leave one")]
+    TwoWays,
     /// Somebody else may write it.
     #[error(
         "the configuration {} is not used: {what} is not yours alone to write; \
@@ -168,10 +214,15 @@ pub enum SettingsError {
 pub struct Settings {
     /// The files and directories.
     pub places: Places,
-    homes: PathBuf,
-    homes_create: bool,
+    homes: HomesAt,
     secrets: Option<PathBuf>,
     limits: Limits,
+}
+
+/// Where homes are, and how they are reached.
+enum HomesAt {
+    Direct { dir: PathBuf, create: bool },
+    Helper(Reach),
 }
 
 impl Settings {
@@ -184,7 +235,19 @@ impl Settings {
         let file = path.as_deref().map(read).transpose()?.unwrap_or_default();
         // Paths in the file are meant from where the file is.
         let base = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
-        let homes = file.homes.unwrap_or_default();
+        let of_flags = Homes {
+            direct: flags.homes,
+            socket: flags.homes_socket,
+            sudo: flags.homes_sudo,
+            create: None,
+        };
+        let of_file = file.homes.unwrap_or_default();
+        // One way replaces another.
+        let named = if of_flags.ways() > 0 {
+            Homes { create: of_file.create, ..of_flags }
+        } else {
+            of_file.from(&base)
+        };
         let guard = file.guard.unwrap_or_default();
         let pick = |flag: Option<PathBuf>, file: Option<PathBuf>| {
             flag.or_else(|| file.map(|path| base.join(path)))
@@ -204,8 +267,7 @@ impl Settings {
         let defaults = Limits::default();
         Ok(Self {
             places,
-            homes: or(pick(flags.homes, homes.direct), "state/homes"),
-            homes_create: flags.homes_create.or(homes.create).unwrap_or(true),
+            homes: named.homes(flags.homes_create)?,
             secrets: pick(flags.secrets, file.secrets),
             limits: Limits {
                 at_least: flags.guard_at_least.or(guard.at_least).unwrap_or(defaults.at_least),
@@ -220,6 +282,15 @@ impl Settings {
         Secrets::from_dir_or_env(self.secrets.as_deref(), names)
     }
 
+    /// The homes.
+    #[must_use]
+    pub fn installer(&self) -> Installer {
+        match &self.homes {
+            HomesAt::Direct { dir, create } => Installer::direct(dir.clone(), *create),
+            HomesAt::Helper(reach) => Installer::helper(reach.clone()),
+        }
+    }
+
     /// A pass over this part of the world.
     #[must_use]
     pub fn pass(&self, scope: Scope) -> Pass {
@@ -227,7 +298,7 @@ impl Settings {
             places: self.places.clone(),
             scope,
             limits: self.limits.clone(),
-            installer: Arc::new(Installer::direct(self.homes.clone(), self.homes_create)),
+            installer: Arc::new(self.installer()),
             secrets_dir: self.secrets.clone(),
             clock: Timestamp::now,
         }

@@ -9,9 +9,9 @@ use rustix::io::Errno;
 
 use super::beneath::{self, Found, Place};
 use super::{ENV, Home, MAX_NAMES, RULES, SEEN, Trouble};
-use crate::model::actual::{EnvFacts, FileFacts, HomeFacts, LaptopSeen};
 use crate::model::digest::Digest;
 use crate::model::env_file;
+use crate::model::home::{EnvFacts, FileFacts, HomeFacts, LaptopSeen};
 use crate::model::name::{LaptopId, SkillFile};
 use crate::wire::MAX_FILE;
 
@@ -30,6 +30,7 @@ const MAX_SEEN_FILE: usize = 64;
 pub fn look(home: &Home, deadline: Instant) -> Result<HomeFacts, Trouble> {
     let env = beneath::find(&home.dir, ENV, MAX_FILE, deadline)?;
     let (skills, rules_mode_ok) = skills(home, deadline)?;
+    let in_the_way = in_the_way(home)?;
     Ok(HomeFacts {
         uid: home.owner,
         env: env.map(|found| EnvFacts {
@@ -38,6 +39,7 @@ pub fn look(home: &Home, deadline: Instant) -> Result<HomeFacts, Trouble> {
         }),
         skills,
         rules_mode_ok,
+        in_the_way,
         laptops: laptops(home, deadline).or_else(unreadable_says_nothing)?,
     })
 }
@@ -66,6 +68,20 @@ fn skills(
         }
     }
     Ok((skills, stat.st_mode & 0o7777 == 0o700))
+}
+
+/// What a put would refuse to touch, whatever it is to put.
+fn in_the_way(home: &Home) -> Result<Option<String>, Trouble> {
+    let env = beneath::place(&home.dir, ENV)?;
+    let rules = beneath::place(&home.dir, RULES)?;
+    let told = |name: &str, place: &Place| {
+        Some(Trouble::InTheWay { name: name.to_owned(), what: place.describe() }.to_string())
+    };
+    Ok(match (&env, &rules) {
+        (Place::Directory | Place::Mount, _) => told(ENV, &env),
+        (_, Place::Empty | Place::Directory) => None,
+        (_, Place::Regular(_) | Place::Link | Place::Mount | Place::Other) => told(RULES, &rules),
+    })
 }
 
 pub(super) fn is_skill(name: &str) -> bool {

@@ -54,7 +54,7 @@ pub fn put(home: &Home, files: &HomeFiles, deadline: Instant) -> Result<Put, Tro
         changed = true;
     }
     if changed {
-        sync(&home.dir, "the home")?;
+        sync(&lock, "the home")?;
     }
     if let Some(rules) = &rules {
         changed |= skills.remove_unwanted(rules, deadline)?;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
+use crate::model::home::{Absence, AbsenceKind};
+
 use super::{Home, MAX_NAMES};
 
 /// Why looking or putting did not work. Names are relative to the home; none of it is a secret.
@@ -76,16 +78,23 @@ impl Trouble {
         Self::In { home: home.path().to_owned(), trouble: Box::new(self) }
     }
 
-    pub(super) fn is_absence(&self) -> bool {
-        matches!(self, Self::NoHome(_))
+    /// Whether it means that there is no home that may be served.
+    pub(super) fn absence(&self) -> Option<Absence> {
+        let kind = match self {
+            Self::NoHome(_) => AbsenceKind::NoHome,
+            Self::NotOurs { .. } => AbsenceKind::NotOwned,
+            _ => return None,
+        };
+        Some(Absence { kind, why: self.to_string() })
     }
 
     /// Whether trying again helps only once somebody has changed something.
     pub(super) fn is_refusal(&self) -> bool {
         match self {
-            Self::NotOurs { .. } | Self::InTheWay { .. } | Self::TooLarge { .. } => true,
+            Self::InTheWay { .. } | Self::TooLarge { .. } => true,
             Self::In { trouble, .. } => trouble.is_refusal(),
             Self::NoHome(_)
+            | Self::NotOurs { .. }
             | Self::Os { .. }
             | Self::TooManyNames(_)
             | Self::Busy

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::name::{AccountName, LaptopId, OpId, ServiceId, SkillFile, UserId};
+use super::home::HomeLook;
+use super::name::{AccountName, OpId, ServiceId, SkillFile, UserId};
 use super::registry::Rendition;
 use super::skill::Status;
 use super::token::Token;
@@ -127,61 +128,4 @@ pub enum TroubleKind {
     Down,
     /// Its `Date` and our clock are more than 5 minutes apart: no time-driven action is taken.
     ClockSkew,
-}
-
-/// What looking at one home gave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HomeLook {
-    /// Looked, and this is there.
-    Seen(HomeFacts),
-    /// The account or its home is not there, or may not be served; why, for people.
-    Absent(String),
-    /// Could not look; why, for people. Says nothing about what is there.
-    Unknown(String),
-}
-
-/// What is seen of our files in a home: never their contents.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HomeFacts {
-    /// The numeric id of the account that owns the home.
-    pub uid: u32,
-    /// `.service_env`, if there is a regular file of that name.
-    pub env: Option<EnvFacts>,
-    /// Each regular `.claude_rules/sc_*.md` whose name is that of a skill, whoever owns it.
-    pub skills: BTreeMap<SkillFile, FileFacts>,
-    /// Whether `.claude_rules` has the mode 0700 (true when no directory of that name is there).
-    pub rules_mode_ok: bool,
-    /// What the user's laptops last held, from `.service_env_seen`.
-    pub laptops: Vec<LaptopSeen>,
-}
-
-/// One file of ours as seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileFacts {
-    /// The digest of its bytes. A file that may not be read, or that is longer than any of ours,
-    /// has the digest of what was read of it, which is never that of a file of ours.
-    pub digest: Digest,
-    /// Whether its mode is 0600, its owner the account, and this its only name.
-    pub mode_ok: bool,
-}
-
-/// `.service_env` as seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EnvFacts {
-    /// The file.
-    pub file: FileFacts,
-    /// The generation that it claims, if that line is readable.
-    pub generation: Option<u64>,
-}
-
-/// What one laptop's sync last held.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LaptopSeen {
-    /// Which laptop.
-    pub laptop: LaptopId,
-    /// The generation that it holds.
-    pub generation: u64,
-    /// When it said so: the modification time of its file.
-    pub at: Timestamp,
 }

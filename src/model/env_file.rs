@@ -72,3 +72,18 @@ fn is_whole(text: &str) -> bool {
     let end = format!("# end {variables} variables sha256 {}", Digest::of(&text[..start]));
     text.starts_with(HEADER) && body[start..] == end
 }
+
+/// The number of the first line, from 1, that could be read as anything but a comment or one
+/// variable of ours; none if there is no such line.
+#[must_use]
+pub fn first_unfit_line(text: &str) -> Option<usize> {
+    let is_fit = |line: &str| {
+        let Some(line) = line.strip_suffix('\n') else { return false };
+        let is_comment = line.starts_with('#') && line.bytes().all(|c| (b' '..=b'~').contains(&c));
+        is_comment
+            || line.split_once('=').is_some_and(|(name, value)| {
+                name.parse::<EnvName>().is_ok() && EnvValue::parse(value).is_ok()
+            })
+    };
+    text.split_inclusive('\n').position(|line| !is_fit(line)).map(|place| place + 1)
+}

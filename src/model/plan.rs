@@ -14,9 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::action::{Action, EndKind, Install, IssueReason, RevokeReason};
-use super::actual::{Actual, HomeLook};
+use super::actual::Actual;
 use super::desired::{Desired, DesiredUser, People, Person};
 use super::digest::Digest;
+use super::home::HomeLook;
 use super::name::{AccountName, OpId, ServiceId, UserId};
 use super::registry::Registry;
 use super::token::Binding;

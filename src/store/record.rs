@@ -5,8 +5,9 @@ use jiff::Timestamp;
 use rusqlite::OptionalExtension;
 
 use crate::model::action::shown;
-use crate::model::actual::{Actual, Backoff, HomeLook, Trouble};
+use crate::model::actual::{Actual, Backoff, Trouble};
 use crate::model::event::EventKind;
+use crate::model::home::HomeLook;
 use crate::model::name::{AccountName, OpId, ServiceId, UserId};
 use crate::model::outcome::{Change, NewGrant, Recorded};
 use crate::model::token::{Ask, Binding, Move, Phase, later};
@@ -370,7 +371,9 @@ impl Store {
         for (user, account) in accounts {
             let known = actual.absent_since.contains_key(user);
             match actual.homes.get(account) {
-                Some(HomeLook::Absent(_)) if !known => new.push(user.clone()),
+                Some(HomeLook::Absent(absence)) if absence.kind.is_leaving() && !known => {
+                    new.push(user.clone());
+                }
                 Some(HomeLook::Seen(_)) if known => over.push(user.clone()),
                 // Not looked at, or could not: nothing is known that was not known before.
                 _ => {}

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use service_connector::install::{Home, Trouble};
 use service_connector::installer::Installer;
-use service_connector::model::actual::HomeLook;
+use service_connector::model::home::{Absence, AbsenceKind, HomeLook};
 use service_connector::wire::PutError;
 
 use crate::scene::{
@@ -179,9 +179,11 @@ fn files_and_homes_of_strangers_are_told_apart() {
     chown(scene.at(".claude_rules"), Some(stranger), None).unwrap();
     scene.refuses(&files, ".claude_rules", "somebody else's");
     chown(scene.home(), Some(stranger), None).unwrap();
-    let is_told = |text: &str| text.contains(&stranger.to_string());
-    assert!(matches!(scene.look(), HomeLook::Unknown(text) if is_told(&text)));
-    assert!(matches!(scene.put(&files), Err(PutError::Refused(text)) if is_told(&text)));
+    let not_owned = |absence: &Absence| {
+        absence.kind == AbsenceKind::NotOwned && absence.why.contains(&stranger.to_string())
+    };
+    assert!(matches!(scene.look(), HomeLook::Absent(absence) if not_owned(&absence)));
+    assert!(matches!(scene.put(&files), Err(PutError::Absent(absence)) if not_owned(&absence)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant, SystemTime};
 
-use service_connector::model::actual::{HomeLook, LaptopSeen};
+use service_connector::model::home::{HomeLook, LaptopSeen};
 use service_connector::wire::{HomeFiles, MAX_FILE, PutError};
 
 use crate::scene::{Scene, files, random_text, skill};

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use service_connector::installer::Installer;
-use service_connector::model::actual::HomeLook;
+use service_connector::model::home::HomeLook;
 use service_connector::wire::PutError;
 
 use crate::scene::{

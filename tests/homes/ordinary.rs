@@ -4,9 +4,9 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 
 use service_connector::installer::Installer;
-use service_connector::model::actual::{HomeFacts, HomeLook};
+use service_connector::model::home::{HomeFacts, HomeLook};
 use service_connector::model::name::AccountName;
-use service_connector::wire::{Answer, HomeFiles, PutDone, PutError, Request, line};
+use service_connector::wire::{Answer, Asked, HomeFiles, PutDone, PutError, Request, line};
 
 use crate::scene::{
     Scene, child, chmod, files, john, matches_put, mode, passes, place, random_text, skill,
@@ -90,7 +90,9 @@ fn a_home_that_is_not_there_is_absent_unless_homes_are_to_be_made() {
     matches_put(&done.facts, &files);
     assert_eq!(mode(&homes.join("john")), 0o040_700);
     fs::remove_dir_all(homes.join("john")).unwrap();
-    assert!(matches!(&look(false)[&john()], HomeLook::Absent(text) if text.contains("john")));
+    assert!(
+        matches!(&look(false)[&john()], HomeLook::Absent(absence) if absence.why.contains("john"))
+    );
     let put = Installer::direct(homes, false).put(&john(), None, &files);
     assert!(matches!(put, Err(PutError::Absent(_))));
 }
@@ -156,20 +158,18 @@ fn many_homes_are_looked_at_each_with_its_own_answer() {
 #[test]
 fn messages_survive_the_wire() {
     let files = files(3, &["sc_crm.md"]);
-    let request = line(&Request::Put { account: john(), uid: Some(1000), files: &files }).unwrap();
+    let what = Asked::Put { uid: Some(1000), files: &files };
+    let request = line(&Request { id: 7, account: john(), what }).unwrap();
     assert_eq!(request.iter().position(|byte| *byte == b'\n'), Some(request.len() - 1));
-    let Request::Put { account, uid, files: HomeFiles { env, skills } } =
-        serde_json::from_slice(&request).unwrap()
-    else {
-        panic!("another kind")
-    };
-    assert_eq!((account, uid, &*env), (john(), Some(1000), &*files.env));
+    let Request { id, account, what } = serde_json::from_slice(&request).unwrap();
+    let Asked::Put { uid, files: HomeFiles { env, skills } } = what else { panic!("another kind") };
+    assert_eq!((id, account, uid, &*env), (7, john(), Some(1000), &*files.env));
     assert_eq!(skills, files.skills);
     let scene = Scene::new();
     let answers = [
         Answer::Look(scene.look()),
         Answer::Put(scene.put(&files).map(|facts| PutDone { changed: true, facts })),
-        Answer::Put(Err(PutError::Absent(random_text()))),
+        Answer::Put(Err(PutError::Failed(random_text()))),
     ];
     for answer in answers {
         let text = line(&answer).unwrap();

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use service_connector::installer::Installer;
-use service_connector::model::actual::{HomeFacts, HomeLook};
 use service_connector::model::digest::Digest;
 use service_connector::model::env_file::EnvFile;
+use service_connector::model::home::{HomeFacts, HomeLook};
 use service_connector::model::name::{AccountName, EnvValue, SkillFile};
 use service_connector::wire::{HomeFiles, PutError};
 use tempfile::TempDir;

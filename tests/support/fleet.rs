@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use service_connector::model::actual::{HomeFacts, HomeLook};
 use service_connector::model::desired::{DesiredUser, Wish};
+use service_connector::model::home::{HomeFacts, HomeLook};
 use service_connector::model::name::{ServiceId, UserId};
 use service_connector::model::plan::Scope;
 use service_connector::model::registry::{Entry, Registry, Service};

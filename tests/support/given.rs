@@ -8,13 +8,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Deserialize;
 use service_connector::model::action::status_until;
-use service_connector::model::actual::{
-    Actual, Backoff, EnvFacts, FileFacts, HomeFacts, HomeLook, Installed, LaptopSeen, Piece,
-    Trouble, TroubleKind,
-};
+use service_connector::model::actual::{Actual, Backoff, Installed, Piece, Trouble, TroubleKind};
 use service_connector::model::desired::{Desired, People};
 use service_connector::model::digest::Digest;
 use service_connector::model::guard::Limits;
+use service_connector::model::home::{
+    Absence, AbsenceKind, EnvFacts, FileFacts, HomeFacts, HomeLook, LaptopSeen,
+};
 use service_connector::model::name::{AccountName, Email, OpId, ServiceId, SkillFile, UserId};
 use service_connector::model::plan::waiting::wish_digest;
 use service_connector::model::plan::{Plan, Scope, World, plan};
@@ -174,7 +174,9 @@ struct RawInstalled {
 #[serde(deny_unknown_fields)]
 struct RawHome {
     absent: Option<String>,
+    absent_kind: Option<AbsenceKind>,
     unknown: Option<String>,
+    in_the_way: Option<String>,
     uid: Option<u32>,
     env: Option<Drift>,
     #[serde(default)]
@@ -404,7 +406,10 @@ impl RawInstalled {
 impl RawHome {
     fn parse(self, record: Option<&Installed>) -> HomeLook {
         if let Some(why) = self.absent {
-            return HomeLook::Absent(why);
+            return HomeLook::Absent(Absence {
+                kind: self.absent_kind.unwrap_or(AbsenceKind::NoAccount),
+                why,
+            });
         }
         if let Some(why) = self.unknown {
             return HomeLook::Unknown(why);
@@ -428,6 +433,7 @@ impl RawHome {
             env: env.map(|file| EnvFacts { file, generation }),
             skills,
             rules_mode_ok: !self.rules_mode_wrong,
+            in_the_way: self.in_the_way,
             laptops: self.laptops,
         })
     }

@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use service_connector::model::action::{Content, Install, status_until};
-use service_connector::model::actual::{
-    Actual, EnvFacts, FileFacts, HomeFacts, HomeLook, Installed, Piece,
-};
+use service_connector::model::actual::{Actual, Installed, Piece};
 use service_connector::model::guard::{self, ApprovedPlan, Held};
+use service_connector::model::home::{EnvFacts, FileFacts, HomeFacts, HomeLook};
 use service_connector::model::name::{AccountName, OpId, ServiceId, UserId};
 use service_connector::model::outcome::{Change, NewGrant, Outcome, PutOutcome, Recorded};
 use service_connector::model::registry::Registry;
@@ -367,6 +366,7 @@ fn facts_of(record: &Installed, uid: u32, before: Option<&HomeLook>) -> HomeFact
         env: Some(EnvFacts { file: good(record.env), generation: Some(record.generation) }),
         skills: record.skills.iter().map(|(file, digest)| (file.clone(), good(*digest))).collect(),
         rules_mode_ok: true,
+        in_the_way: None,
         laptops,
     }
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::super::action::{Action, Content, End, EndKind, Revoke, RevokeReason};
-use super::super::actual::{Actual, HomeLook, Piece};
+use super::super::actual::{Actual, Piece};
 use super::super::digest::Digest;
+use super::super::home::HomeLook;
 use super::super::name::{OpId, ServiceId, UserId};
 use super::super::skill::Status;
 use super::super::token::{EXPIRY_LEEWAY, Phase, Token, days, later};

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::super::action::{Action, Content, EndKind, Install, Issue, IssueOp};
-use super::super::actual::{Actual, FileFacts, HomeFacts, HomeLook, Installed, Piece};
+use super::super::actual::{Actual, Installed, Piece};
 use super::super::digest::Digest;
+use super::super::home::{FileFacts, HomeFacts, HomeLook};
 use super::super::name::{OpId, ServiceId, UserId};
 use super::{Held, Loss, Plan};
 

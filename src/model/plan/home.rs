@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::action::{Content, Install, InstallReason, Slot};
-use super::super::actual::{HomeFacts, HomeLook, Installed, Piece};
+use super::super::actual::{Installed, Piece};
+use super::super::home::{HomeFacts, HomeLook};
 use super::super::name::{AccountName, ServiceId, UserId};
 use super::connection::not_looked;
 use super::{Note, NoteKind, Subject, World};
@@ -149,8 +150,14 @@ impl<'a> Homes<'a> {
             return None;
         }
         let facts = match look {
-            // There is nothing there; should the home come back, its record brings it up again.
-            Some(HomeLook::Absent(_)) => return None,
+            // Should the home come back, its record brings it up again.
+            Some(HomeLook::Absent(absence)) => {
+                if absence.kind.may_hold_files() && slots.values().any(Slot::changes) {
+                    let text = format!("what we put into {account} stays there: {}", absence.why);
+                    notes.push(self.note(NoteKind::Remark, text));
+                }
+                return None;
+            }
             Some(HomeLook::Seen(facts)) => Some(facts),
             Some(HomeLook::Unknown(_)) | None => None,
         };
@@ -166,6 +173,11 @@ impl<'a> Homes<'a> {
         }
         if let (Some(HomeLook::Unknown(error)), false) = (look, why.is_empty()) {
             notes.push(self.note(NoteKind::Remark, format!("could not look at the home: {error}")));
+        }
+        if let (Some(what), false) =
+            (facts.and_then(|facts| facts.in_the_way.as_ref()), why.is_empty())
+        {
+            notes.push(self.note(NoteKind::Blocked, format!("the home of {account}: {what}")));
         }
         let recorded = record.map_or(0, |record| record.generation);
         let (seen, leap) = highest_seen(facts, recorded);

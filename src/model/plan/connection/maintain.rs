@@ -7,8 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::super::super::action::{
     Action, Content, Issue, IssueOp, IssueReason, RevokeReason, status_until,
 };
-use super::super::super::actual::{HomeFacts, HomeLook, Piece};
+use super::super::super::actual::Piece;
 use super::super::super::desired::Wish;
+use super::super::super::home::{HomeFacts, HomeLook};
 use super::super::super::skill::Status;
 use super::super::super::token::{Ask, EXPIRY_LEEWAY as CLOCK_LEEWAY, Phase, Token, days, later};
 use super::super::NoteKind;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::super::super::action::RevokeReason;
-use super::super::super::actual::HomeLook;
 use super::super::super::desired::Wish;
 use super::super::super::digest::Digest;
+use super::super::super::home::{HomeFacts, HomeLook};
 use super::super::super::name::ServiceId;
 use super::super::super::registry::{Entry, Service};
 use super::super::super::token::{Binding, later};
@@ -72,13 +72,20 @@ pub(super) fn standing<'a>(
         let text = format!("the registry's `allow` does not cover {}", person.email);
         return take_or_block(Why::NotAllowed, text);
     }
-    if let Some(HomeLook::Absent(reason)) = subject.look {
-        let since = world.actual.absent_since.get(subject.id);
-        if since.is_some_and(|since| later(*since, ABSENCE) <= world.now) && connection.has_tokens()
-        {
-            return Standing::Unwanted(Why::AccountGone);
+    match subject.look {
+        Some(HomeLook::Absent(absence)) => {
+            let since = world.actual.absent_since.get(subject.id);
+            let for_long = since.is_some_and(|since| later(*since, ABSENCE) <= world.now);
+            if absence.kind.is_leaving() && for_long && connection.has_tokens() {
+                return Standing::Unwanted(Why::AccountGone);
+            }
+            return Standing::Frozen(format!("account {}: {}", binding.account, absence.why));
         }
-        return Standing::Frozen(format!("account {}: {reason}", binding.account));
+        // Who has something keeps it up: the next key is there when the way is free again.
+        Some(HomeLook::Seen(HomeFacts { in_the_way: Some(what), .. })) if !has_something => {
+            return Standing::Frozen(format!("the home of {}: {what}", binding.account));
+        }
+        Some(HomeLook::Seen(_) | HomeLook::Unknown(_)) | None => {}
     }
     let rendition = renditions.get(service).copied().unwrap_or_else(|| entry.rendition.digest());
     Standing::Wanted(Box::new(Wanted { wish, service: entry, rendition, binding }))
