@@ -1,0 +1,194 @@
+//! What a user can do to the process that works in their home: it is theirs by uid, and nothing
+//! more.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use service_connector::model::home::HomeLook;
+use service_connector::wire::{HomeFiles, PutError};
+
+use crate::server::{ANALYSTS, Server, on_a_server};
+use crate::talk::{self, files};
+
+/// A shell loop of a user's: `$P` is each process of that uid that is the helper's.
+fn loop_of(server: &Server, user: &str, body: &str) -> Child {
+    let script = format!(
+        "while :; do for P in $(pgrep -U {} -x install-service); do {body}; done; done",
+        server.ids(user).0
+    );
+    let mut command = server.run_as(user, "sh");
+    command.args(["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn end(mut child: Child) -> String {
+    child.kill().unwrap();
+    let mut text = String::new();
+    // The loop's own children end by themselves, each within moments.
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    child.wait().unwrap();
+    text
+}
+
+/// Skills that take a moment to put.
+fn large(generation: u64) -> HomeFiles {
+    let names: Vec<String> = (0..200).map(|n| format!("sc_{n}.md")).collect();
+    files(generation, &names.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[test]
+fn a_process_that_is_stopped_is_ended_at_its_deadline() {
+    on_a_server("a_process_that_is_stopped_is_ended_at_its_deadline", |server| {
+        talk::install(server);
+        server.account("alice", 32_001, &[ANALYSTS]);
+        server.account("bob", 32_002, &[ANALYSTS]);
+        let stopper = loop_of(server, "alice", "kill -STOP $P");
+        std::thread::sleep(Duration::from_millis(300));
+        let begun = Instant::now();
+        let mut is_ended = false;
+        for generation in 0..50 {
+            match talk::put("alice", &large(generation)) {
+                Err(PutError::Failed(why)) if why.contains("longer than allowed") => {
+                    is_ended = true;
+                    break;
+                }
+                Ok(_) => {} // it was quicker than the stopper
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(is_ended && begun.elapsed() < Duration::from_mins(2), "{:?}", begun.elapsed());
+        // Others are served meanwhile.
+        talk::put("bob", &files(1, &["sc_crm.md"])).unwrap();
+        end(stopper);
+        talk::put("alice", &files(99, &[])).unwrap();
+    });
+}
+
+#[test]
+fn a_process_that_is_killed_is_an_answer_and_the_files_stay_whole() {
+    on_a_server("a_process_that_is_killed_is_an_answer_and_the_files_stay_whole", |server| {
+        talk::install(server);
+        let home = server.account("alice", 32_011, &[ANALYSTS]);
+        let killer = loop_of(server, "alice", "kill -KILL $P");
+        std::thread::sleep(Duration::from_millis(300));
+        let mut killed = 0;
+        let mut sets = vec![String::new()];
+        for generation in 0..300 {
+            let set = large(generation);
+            sets.push(set.env.to_string());
+            match talk::put("alice", &set) {
+                Ok(_) => {}
+                Err(PutError::Failed(why)) if why.contains("ended early") => killed += 1,
+                other => panic!("{other:?}"),
+            }
+            let now = std::fs::read_to_string(home.join(".service_env")).unwrap_or_default();
+            assert!(sets.contains(&now), "the file is torn");
+            if killed > 5 {
+                break;
+            }
+        }
+        end(killer);
+        assert!(killed > 0, "the killer never met the process");
+        let last = files(1_000, &["sc_crm.md"]);
+        talk::put("alice", &last).unwrap();
+        talk::holds(&home, 32_011, &last);
+        let left = std::fs::read_dir(&home).unwrap().filter(|entry| {
+            entry.as_ref().unwrap().file_name().to_str().unwrap().contains(".tmp.")
+        });
+        assert_eq!(left.count(), 0, "what was left behind is swept");
+    });
+}
+
+#[test]
+fn nobody_looks_into_the_process_of_their_home() {
+    on_a_server("nobody_looks_into_the_process_of_their_home", |server| {
+        talk::install(server);
+        server.account("alice", 32_021, &[ANALYSTS]);
+        server.account("bob", 32_022, &[ANALYSTS]);
+        // What of these works, it prints. `status` can be read, and shows that the process was met.
+        let spy = loop_of(
+            server,
+            "alice",
+            "grep -q '^Uid:.32021.32021.32021.32021' /proc/$P/status && echo met; \
+             [ -n \"$(head -c 1 /proc/$P/environ)\" ] && echo ENVIRON; \
+             [ -n \"$(head -c 1 /proc/$P/maps)\" ] && echo MAPS; \
+             [ -n \"$(ls /proc/$P/fd)\" ] && echo FD; \
+             [ -n \"$(head -c 1 /proc/$P/mem)\" ] && echo MEM; \
+             readlink /proc/$P/exe >/dev/null && echo EXE; \
+             timeout 1 strace -o /dev/null -p $P >/dev/null && echo TRACED",
+        );
+        let done = AtomicBool::new(false);
+        let begun = Instant::now();
+        while !done.load(Ordering::Relaxed) && begun.elapsed() < Duration::from_secs(12) {
+            for account in ["alice", "bob"] {
+                talk::put(account, &large(fastrand::u64(..1000))).unwrap();
+            }
+        }
+        let text = end(spy);
+        let (met, other): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| *line == "met");
+        assert!(!met.is_empty(), "the spy never met the process");
+        assert!(other.is_empty(), "{other:?}");
+    });
+}
+
+#[test]
+fn limits_that_a_user_sets_on_the_process_spoil_their_own_home_alone() {
+    on_a_server("limits_that_a_user_sets_on_the_process_spoil_their_own_home_alone", |server| {
+        talk::install(server);
+        server.account("alice", 32_031, &[ANALYSTS]);
+        let bob = server.account("bob", 32_032, &[ANALYSTS]);
+        let limiter = loop_of(server, "alice", "prlimit --fsize=10 --nofile=3 --pid $P");
+        std::thread::sleep(Duration::from_millis(300));
+        for generation in 0..20 {
+            let set = files(generation, &["sc_crm.md"]);
+            // Whatever comes of it.
+            drop(talk::put("alice", &large(generation)));
+            talk::put("bob", &set).unwrap();
+            talk::holds(&bob, 32_032, &set);
+        }
+        end(limiter);
+        assert!(matches!(talk::look("alice"), HomeLook::Seen(_)));
+    });
+}
+
+#[test]
+fn no_process_of_a_home_outlives_the_helper() {
+    on_a_server("no_process_of_a_home_outlives_the_helper", |server| {
+        talk::install(server);
+        server.account("alice", 32_041, &[ANALYSTS]);
+        let is_there = || {
+            let mut find = Command::new("pgrep");
+            find.args(["-U", "32041", "-x", "install-service"]);
+            find.output().unwrap().status.success()
+        };
+        // A lock on the home makes the process wait.
+        let mut locker = server.run_as("alice", "flock");
+        let mut locker = locker.args(["/home/alice", "sleep", "30"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let mut helper = Command::new(talk::HELPER);
+        let mut helper = helper.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        std::io::Write::write_all(
+            helper.stdin.as_mut().unwrap(),
+            &talk::put_line(1, "alice", &files(1, &[])),
+        )
+        .unwrap();
+        wait_until(is_there);
+        helper.kill().unwrap();
+        helper.wait().unwrap();
+        wait_until(|| !is_there());
+        locker.kill().unwrap();
+        locker.wait().unwrap();
+        assert!(!Path::new("/home/alice/.service_env").exists());
+    });
+}
+
+fn wait_until(mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never came to be");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
