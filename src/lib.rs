@@ -8,6 +8,7 @@
 //! A module uses only those above it in this list (`tests/layers.rs` holds it).
 
 pub mod model;
+pub mod causes;
 pub mod desired_history;
 pub mod desired_error;
 pub mod desired_file;
