@@ -23,4 +23,5 @@ pub mod example_service;
 pub mod observe;
 pub mod execute;
 pub mod reconcile;
+pub mod doctor;
 pub mod cli;

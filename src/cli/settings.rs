@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
+use crate::doctor;
 use crate::exchange::Secrets;
 use crate::installer::Installer;
 use crate::model::guard::Limits;
@@ -231,6 +232,19 @@ impl Settings {
             secrets_dir: self.secrets.clone(),
             clock: Timestamp::now,
         }
+    }
+
+    /// The configuration file, if there is one.
+    ///
+    /// # Errors
+    /// It lies in the working directory, and somebody else may write it.
+    pub fn config(flags: &Overrides) -> Result<Option<PathBuf>, SettingsError> {
+        config_path(flags.config.as_deref())
+    }
+
+    /// How homes are reached.
+    pub fn homes(&self) -> doctor::Homes {
+        doctor::Homes::Direct { dir: self.homes.clone(), create: self.homes_create }
     }
 }
 
