@@ -30,7 +30,9 @@ pub(super) async fn look(
         Err(error) => {
             let is_skills = error.path() == places.skills;
             let area = if is_skills { Area::Skills } else { Area::Registry };
-            let mend = format!("mkdir -p {}", quoted(error.path()));
+            let is_there = error.path().try_exists().unwrap_or(true);
+            let command = if is_there { "namei -l" } else { "mkdir -p" };
+            let mend = format!("{command} {}", quoted(error.path()));
             findings.wrong(area, chain(&error), mend);
             let other = if is_skills { Area::Registry } else { Area::Skills };
             findings.not_checked(other, format!("without the {}", area.words()));

@@ -171,7 +171,7 @@ fn hold(findings: &mut Findings, area: Area, path: &Path, rule: Rule, meta: &Met
     }
     if !may_own(rule.owner, meta) {
         let (owner, us) = (user_name(meta.uid()), our_name());
-        let what = format!("{shown} is {owner}'s, not {us}'s or root's");
+        let what = format!("{shown} is {owner}'s, and should be {us}'s");
         findings.wrong(area, what, format!("chown {us} {}", quoted(path)));
     }
     let mode = meta.mode() & 0o7777;
