@@ -4,6 +4,7 @@ mod approve;
 mod check_service;
 mod completions;
 mod demo;
+mod doctor;
 mod edit;
 mod events;
 mod explain;
@@ -79,6 +80,8 @@ enum Command {
     Events(events::Args),
     /// Check the desired state, people, the registry and the skills
     Validate(validate::Args),
+    /// Say what is wrong with this installation, and how to mend it
+    Doctor(doctor::Args),
     /// Make registry entries from another program's `service_connectors.json`
     Registry(registry::Args),
     /// Move keys in from another program's connections.json, or write such a file
@@ -136,6 +139,8 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(Cli::command(), &args),
         Command::Man(args) => man::run(Cli::command(), &args),
+        // A configuration that is not usable is the first that it tells.
+        Command::Doctor(args) => doctor::run(cli.overrides, &args),
         command => with_settings(command, cli.overrides),
     }
 }
@@ -143,9 +148,11 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
 fn with_settings(command: Command, overrides: Overrides) -> Result<u8, Failure> {
     let settings = Settings::find(overrides)?;
     match command {
-        Command::Demo(_) | Command::Schema(_) | Command::Completions(_) | Command::Man(_) => {
-            unreachable!("they need no settings and ran above")
-        }
+        Command::Demo(_)
+        | Command::Schema(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Doctor(_) => unreachable!("they ran above, without these settings"),
         Command::Plan(args) => plan::run(&settings, &args),
         Command::Reconcile(args) => reconcile::run(&settings, &args),
         Command::Approve(args) => approve::run(&settings, &args),

@@ -14,8 +14,22 @@ use crate::wire::{Answer, Asked, HomeFiles, PutDone, PutError};
 use direct::Direct;
 use session::Session;
 
-/// How homes are reached.
+/// Reaches homes.
 pub struct Installer(Way);
+
+/// How homes are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Homes {
+    /// As directories of this one, which are our own uid's.
+    Direct {
+        /// It.
+        dir: PathBuf,
+        /// Whether a home that is not there is made.
+        create: bool,
+    },
+    /// As those of their accounts, through the helper.
+    Helper(Reach),
+}
 
 enum Way {
     /// Homes of our own uid, as directories of one directory.
@@ -31,9 +45,20 @@ pub enum Reach {
     Socket(PathBuf),
     /// By `sudo -n` and this program.
     Sudo(PathBuf),
+    /// By starting this program: for a reconciler that is root itself.
+    Started(PathBuf),
 }
 
 impl Installer {
+    /// Homes that are reached so.
+    #[must_use]
+    pub fn of(homes: &Homes) -> Self {
+        match homes {
+            Homes::Direct { dir, create } => Self::direct(dir.clone(), *create),
+            Homes::Helper(reach) => Self::helper(reach.clone()),
+        }
+    }
+
     /// Homes of our own uid: the one of `john` is `<homes_dir>/john`. With `create`, a home that
     /// is not there is an empty one, made at the first put.
     #[must_use]

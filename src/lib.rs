@@ -9,6 +9,8 @@
 
 pub mod model;
 #[cfg(feature = "connector")]
+pub mod causes;
+#[cfg(feature = "connector")]
 pub mod desired_history;
 #[cfg(feature = "connector")]
 pub mod desired_error;
@@ -35,5 +37,7 @@ pub mod observe;
 pub mod execute;
 #[cfg(feature = "connector")]
 pub mod reconcile;
+#[cfg(feature = "connector")]
+pub mod doctor;
 #[cfg(feature = "connector")]
 pub mod cli;

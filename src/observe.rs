@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::desired_file::{DesiredFile, LoadError, Loaded};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Secrets};
 use crate::installer::Installer;
 use crate::model::actual::Actual;
 use crate::model::change::Change;
@@ -19,8 +19,10 @@ use crate::model::desired::{Desired, People};
 use crate::model::digest::Digest;
 use crate::model::home::HomeLook;
 use crate::model::name::{AccountName, ServiceId, UserId};
+use crate::model::outcome::Failure;
 use crate::model::plan::Scope;
-use crate::model::registry::{Endpoint, Registry, Rendition};
+use crate::model::registry::{Endpoint, Registry, Rendition, Service};
+use crate::model::run::answer::clock_skew;
 use crate::model::yaml::{self, YamlError};
 use crate::registry_dir::{self, DirError, Problem};
 
@@ -228,11 +230,44 @@ pub async fn clocks(
     answers.filter_map(|(service, date)| Some((service, date?))).collect()
 }
 
+/// How a service answered its health check.
+pub struct Health {
+    /// Which service.
+    pub service: ServiceId,
+    /// How long the answer took.
+    pub took: SignedDuration,
+    /// What time it is there, if it says so.
+    pub date: Option<Timestamp>,
+    /// What is wrong with its clock.
+    pub skew: Option<String>,
+    /// Why it is not well.
+    pub failure: Option<Failure>,
+}
+
+/// Asks these services' health checks all at once, without any secret. Sorted by service.
+pub async fn health<'a>(services: impl IntoIterator<Item = &'a Service>) -> Vec<Health> {
+    let exchange = Arc::new(Exchange::new(Secrets::default()));
+    let mut calls = JoinSet::new();
+    for service in services {
+        let (id, endpoint) = (service.id.clone(), service.endpoint.clone());
+        let exchange = Arc::clone(&exchange);
+        calls.spawn(async move {
+            let began = Timestamp::now();
+            let answer = exchange.health(&endpoint).await;
+            let now = Timestamp::now();
+            let (took, date) = (now.duration_since(began), answer.date);
+            let skew = date.and_then(|date| clock_skew(date, now));
+            Health { service: id, took, date, skew, failure: answer.what.err() }
+        });
+    }
+    let mut found = calls.join_all().await;
+    found.sort_by(|one, other| one.service.cmp(&other.service));
+    found
+}
+
 /// The registry's renditions, by digest.
 #[must_use]
 pub fn renditions(registry: &Registry) -> BTreeMap<Digest, Rendition> {
-    let of = |service: &crate::model::registry::Service| {
-        (service.rendition.digest(), service.rendition.clone())
-    };
+    let of = |service: &Service| (service.rendition.digest(), service.rendition.clone());
     registry.services().map(of).collect()
 }

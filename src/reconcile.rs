@@ -296,7 +296,8 @@ impl Pass {
 }
 
 /// The shared secrets that a pass may need.
-fn secrets_needed<'a>(
+#[must_use]
+pub fn secrets_needed<'a>(
     actual: &'a Actual,
     registry: &'a Registry,
 ) -> BTreeSet<(&'a ServiceId, &'a EnvName)> {

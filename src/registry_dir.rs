@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::causes::chain;
 use crate::model::name::{ServiceId, SkillFile};
 use crate::model::registry::{Entry, Registry};
 use crate::model::registry_entry::{self, Parsed, RegistryError};
@@ -62,6 +63,14 @@ pub struct DirError {
     source: io::Error,
 }
 
+impl DirError {
+    /// The directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// Reads every `*.yaml` of the registry, and the skills that they name.
 ///
 /// # Errors
@@ -78,7 +87,7 @@ pub fn load(registry_dir: &Path, skills_dir: &Path) -> Result<LoadedRegistry, Di
         };
         let id: ServiceId = id;
         let entry = read_entry(&path, &id, skills_dir).map_err(|error| {
-            let text = format!("{}: {}", path.display(), with_sources(&error));
+            let text = format!("{}: {}", path.display(), chain(&error));
             problems.push(Problem { path, error });
             text
         });
@@ -239,16 +248,4 @@ fn read_bounded(path: &Path, most: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= most).then_some(bytes))
-}
-
-/// An error with its causes, in one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -4,6 +4,7 @@
 //! One process writes at a time: it holds the [`PassLock`]. Readers need no lock and no sealing
 //! key (SQLite's WAL lets them read beside a writer).
 
+mod check;
 mod events;
 mod fill;
 mod load;
@@ -291,20 +292,14 @@ impl Store {
         self.in_transaction(|store| store.move_token(op, Move::Forget, who, reason, now))
     }
 
+    /// Refuses another key than the one that the state was sealed with; the first one counts.
     fn check_key(&self, sealing_key: &Path) -> Result<(), StoreError> {
         let Some(keys) = &self.keys else { return Ok(()) };
-        let known: Option<String> = self.meta("sealing_key")?;
-        let ours = keys.check_value();
-        match known {
-            Some(known) if known == ours => Ok(()),
-            Some(_) => Err(StoreError::SealingKey {
-                path: sealing_key.to_owned(),
-                trouble: "is another one than the state was sealed with",
-            }),
-            None => {
-                self.execute("INSERT INTO meta (name, value) VALUES ('sealing_key', ?1)", [ours])
-            }
+        if self.was_sealed_with(keys, sealing_key)? {
+            return Ok(());
         }
+        let ours = keys.check_value();
+        self.execute("INSERT INTO meta (name, value) VALUES ('sealing_key', ?1)", [ours])
     }
 
     fn meta(&self, name: &str) -> Result<Option<String>, StoreError> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "",
     "demo",
     "plan",
@@ -20,6 +20,7 @@ const COMMANDS: [&str; 24] = [
     "forget",
     "health",
     "events",
+    "doctor",
     "validate",
     "check-service",
     "registry",

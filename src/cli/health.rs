@@ -1,15 +1,10 @@
 //! `health`: do the services answer?
 
-use std::sync::Arc;
-
-use jiff::Timestamp;
 use serde::Serialize;
-use tokio::task::JoinSet;
 
-use crate::exchange::{Exchange, Secrets};
 use crate::model::name::ServiceId;
 use crate::model::registry::Service;
-use crate::model::run::answer::clock_skew;
+use crate::observe::{self, Health};
 use crate::registry_dir;
 
 use super::report::{palette, say};
@@ -52,15 +47,8 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     if let Some(only) = args.service.as_ref().filter(|_| services.is_empty()) {
         return Err(format!("there is no usable service `{only}` in the registry").into());
     }
-    let mut found = block_on(async {
-        let exchange = Arc::new(Exchange::new(Secrets::default()));
-        let mut calls = JoinSet::new();
-        for service in services {
-            calls.spawn(ask(Arc::clone(&exchange), service));
-        }
-        calls.join_all().await
-    })?;
-    found.sort_by(|one, other| one.service.cmp(&other.service));
+    let found = block_on(observe::health(&services))?;
+    let found: Vec<ServiceHealth> = found.into_iter().map(in_words).collect();
     let all_well = found.iter().all(|service| service.ok);
     if args.json {
         say(&serde_json::to_string_pretty(&HealthJson { version: 1, services: found })?);
@@ -70,14 +58,11 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     Ok(u8::from(!all_well))
 }
 
-async fn ask(exchange: Arc<Exchange>, service: Service) -> ServiceHealth {
-    let began = Timestamp::now();
-    let answer = exchange.health(&service.endpoint).await;
-    let now = Timestamp::now();
-    let skew = answer.date.and_then(|date| clock_skew(date, now));
-    let trouble = answer.what.err().map(|failure| failure.message).or(skew);
-    let milliseconds = i64::try_from(now.duration_since(began).as_millis()).unwrap_or(i64::MAX); // bounded by the timeout
-    ServiceHealth { service: service.id, ok: trouble.is_none(), milliseconds, trouble }
+fn in_words(health: Health) -> ServiceHealth {
+    let Health { service, took, skew, failure, .. } = health;
+    let trouble = failure.map(|failure| failure.message).or(skew);
+    let milliseconds = i64::try_from(took.as_millis()).unwrap_or(i64::MAX); // bounded by the timeout
+    ServiceHealth { service, ok: trouble.is_none(), milliseconds, trouble }
 }
 
 fn print(health: &ServiceHealth) {

@@ -10,6 +10,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use anstyle::AnsiColor;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
+pub use crate::causes::chain;
 use crate::desired_file::LoadError;
 use crate::model::outcome::{Found, Outcome, What};
 use crate::model::plan::text::Palette;
@@ -42,22 +43,6 @@ pub fn error(error: &(dyn Error + 'static)) {
     }
     let bold_red = AnsiColor::Red.on_default().bold();
     anstream::eprintln!("{bold_red}error{bold_red:#}: {}", chain(error));
-}
-
-/// An error with its causes, in one line.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        // Some causes are said by what they cause.
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The place in a file that an error is about.

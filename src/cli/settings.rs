@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
 use crate::exchange::Secrets;
-use crate::installer::{Installer, Reach};
+use crate::installer::{Homes, Installer, Reach};
 use crate::model::guard::Limits;
 use crate::model::name::EnvName;
 use crate::model::plan::Scope;
@@ -67,6 +67,15 @@ pub struct Overrides {
     /// Homes of their accounts: the helper, to be started by `sudo -n`
     #[arg(long, global = true, env = "SC_HOMES_SUDO", value_name = "FILE", hide_short_help = true)]
     pub homes_sudo: Option<PathBuf>,
+    /// Homes of their accounts: the helper, to be started by a reconciler that is root itself
+    #[arg(
+        long,
+        global = true,
+        env = "SC_HOMES_HELPER",
+        value_name = "FILE",
+        hide_short_help = true
+    )]
+    pub homes_helper: Option<PathBuf>,
     /// Whether homes that are not there are made [default: true]
     #[arg(
         long,
@@ -117,7 +126,7 @@ struct File {
     /// The key that seals keys at rest
     sealing_key: Option<PathBuf>,
     /// Where people's homes are
-    homes: Option<Homes>,
+    homes: Option<HomesEntry>,
     /// A directory with one file for each shared secret
     secrets: Option<PathBuf>,
     /// How much a plan may take away
@@ -126,41 +135,46 @@ struct File {
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Homes {
+struct HomesEntry {
     /// The directory of the homes, which are our own uid's
     direct: Option<PathBuf>,
     /// Homes of their accounts: the socket of the helper
     socket: Option<PathBuf>,
     /// Homes of their accounts: the helper, to be started by `sudo -n`
     sudo: Option<PathBuf>,
+    /// Homes of their accounts: the helper, to be started by a reconciler that is root itself
+    helper: Option<PathBuf>,
     /// Whether homes that are not there are made
     create: Option<bool>,
 }
 
-impl Homes {
+impl HomesEntry {
     fn ways(&self) -> usize {
-        [&self.direct, &self.socket, &self.sudo].into_iter().flatten().count()
+        [&self.direct, &self.socket, &self.sudo, &self.helper].into_iter().flatten().count()
     }
 
     /// Paths as meant from this directory.
     fn from(self, base: &Path) -> Self {
         let from = |path: Option<PathBuf>| path.map(|path| base.join(path));
-        let Self { direct, socket, sudo, create } = self;
-        Self { direct: from(direct), socket: from(socket), sudo: from(sudo), create }
+        Self {
+            direct: from(self.direct),
+            socket: from(self.socket),
+            sudo: from(self.sudo),
+            helper: from(self.helper),
+            create: self.create,
+        }
     }
 
-    fn homes(self, create: Option<bool>) -> Result<HomesAt, SettingsError> {
+    fn homes(self, create: Option<bool>) -> Result<Homes, SettingsError> {
         if self.ways() > 1 {
             return Err(SettingsError::TwoWays);
         }
-        if let Some(path) = self.socket {
-            return Ok(HomesAt::Helper(Reach::Socket(path)));
-        }
-        if let Some(path) = self.sudo {
-            return Ok(HomesAt::Helper(Reach::Sudo(path)));
+        let reach = self.socket.map(Reach::Socket).or(self.sudo.map(Reach::Sudo));
+        if let Some(reach) = reach.or(self.helper.map(Reach::Started)) {
+            return Ok(Homes::Helper(reach));
         }
         let dir = self.direct.unwrap_or_else(|| PathBuf::from("state/homes"));
-        Ok(HomesAt::Direct { dir, create: create.or(self.create).unwrap_or(true) })
+        Ok(Homes::Direct { dir, create: create.or(self.create).unwrap_or(true) })
     }
 }
 
@@ -195,7 +209,7 @@ pub enum SettingsError {
         source: YamlError,
     },
     /// More than one way to the homes.
-    #[error("homes are reached in one way: `direct`, `socket` or `sudo`; leave one")]
+    #[error("homes are reached in one way: `direct`, `socket`, `sudo` or `helper`; leave one")]
     TwoWays,
     /// Somebody else may write it.
     #[error(
@@ -214,15 +228,9 @@ pub enum SettingsError {
 pub struct Settings {
     /// The files and directories.
     pub places: Places,
-    homes: HomesAt,
+    homes: Homes,
     secrets: Option<PathBuf>,
     limits: Limits,
-}
-
-/// Where homes are, and how they are reached.
-enum HomesAt {
-    Direct { dir: PathBuf, create: bool },
-    Helper(Reach),
 }
 
 impl Settings {
@@ -235,16 +243,17 @@ impl Settings {
         let file = path.as_deref().map(read).transpose()?.unwrap_or_default();
         // Paths in the file are meant from where the file is.
         let base = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
-        let of_flags = Homes {
+        let of_flags = HomesEntry {
             direct: flags.homes,
             socket: flags.homes_socket,
             sudo: flags.homes_sudo,
+            helper: flags.homes_helper,
             create: None,
         };
         let of_file = file.homes.unwrap_or_default();
         // One way replaces another.
         let named = if of_flags.ways() > 0 {
-            Homes { create: of_file.create, ..of_flags }
+            HomesEntry { create: of_file.create, ..of_flags }
         } else {
             of_file.from(&base)
         };
@@ -285,10 +294,7 @@ impl Settings {
     /// The homes.
     #[must_use]
     pub fn installer(&self) -> Installer {
-        match &self.homes {
-            HomesAt::Direct { dir, create } => Installer::direct(dir.clone(), *create),
-            HomesAt::Helper(reach) => Installer::helper(reach.clone()),
-        }
+        Installer::of(&self.homes)
     }
 
     /// A pass over this part of the world.
@@ -302,6 +308,19 @@ impl Settings {
             secrets_dir: self.secrets.clone(),
             clock: Timestamp::now,
         }
+    }
+
+    /// The configuration file, if there is one.
+    ///
+    /// # Errors
+    /// It lies in the working directory, and somebody else may write it.
+    pub fn config(flags: &Overrides) -> Result<Option<PathBuf>, SettingsError> {
+        config_path(flags.config.as_deref())
+    }
+
+    /// How homes are reached.
+    pub fn homes(&self) -> &Homes {
+        &self.homes
     }
 }
 

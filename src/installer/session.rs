@@ -47,13 +47,14 @@ struct State {
 
 impl Session {
     pub(super) fn start(reach: &Reach) -> Result<Self, String> {
-        let (stream, sudo) = match reach {
+        let (stream, child) = match reach {
             Reach::Socket(path) => (connect(path)?, None),
             Reach::Sudo(program) => {
-                let (stream, child) = sudo(program)
-                    .map_err(|error| format!("cannot start sudo for the helper: {error}"))?;
-                (stream, Some(child))
+                let mut sudo = Command::new("/usr/bin/sudo");
+                sudo.args(["-n", "--"]).arg(program);
+                started(sudo)?
             }
+            Reach::Started(program) => started(Command::new(program))?,
         };
         let listen = || -> io::Result<Self> {
             stream.set_write_timeout(Some(SILENCE))?;
@@ -62,7 +63,7 @@ impl Session {
             let listener = Arc::clone(&heard);
             thread::Builder::new().spawn(move || {
                 let mut why = listener.listen(from);
-                if let Some(child) = sudo
+                if let Some(child) = child
                     && let Err(complaint) = complaint_of(child)
                 {
                     // What the helper said is the better word.
@@ -218,20 +219,16 @@ fn connect(path: &Path) -> Result<UnixStream, String> {
     Ok(stream)
 }
 
-/// Starts the helper by sudo. It gets nothing of our environment, which may hold secrets.
-fn sudo(program: &Path) -> io::Result<(UnixStream, Child)> {
-    let (ours, theirs) = UnixStream::pair()?;
-    let child = Command::new("/usr/bin/sudo")
-        .args(["-n", "--"])
-        .arg(program)
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .current_dir("/")
-        .stdin(OwnedFd::from(theirs.try_clone()?))
-        .stdout(OwnedFd::from(theirs))
-        .stderr(Stdio::piped())
-        .spawn()?;
-    Ok((ours, child))
+/// Starts the helper. It gets nothing of our environment, which may hold secrets.
+fn started(mut command: Command) -> Result<(UnixStream, Option<Child>), String> {
+    let program = command.get_program().to_owned();
+    let mut start = || -> io::Result<_> {
+        let (ours, theirs) = UnixStream::pair()?;
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+        command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
+        Ok((ours, Some(command.stderr(Stdio::piped()).spawn()?)))
+    };
+    start().map_err(|error| format!("cannot start {}: {error}", program.display()))
 }
 
 /// What sudo or the helper complained about, if it did not end well.
@@ -247,8 +244,5 @@ fn complaint_of(mut child: Child) -> Result<(), String> {
     }
     let text = String::from_utf8_lossy(&complaint);
     let shown: String = text.trim().chars().filter(|c| !c.is_control()).collect();
-    Err(format!(
-        "the helper by sudo: {}",
-        if shown.is_empty() { status.to_string() } else { shown }
-    ))
+    Err(format!("the helper: {}", if shown.is_empty() { status.to_string() } else { shown }))
 }

@@ -204,12 +204,16 @@ fn everything_that_can_be_asked_is_asked(canary: &Canary) {
         &["health"],
         &["health", "--json"],
         &["validate"],
+        &["doctor"],
+        &["doctor", "--json"],
     ] {
         canary.run(args);
     }
     assert!(fs::metadata(out).is_ok());
     canary.scene.faults(CRM).next(On::Health, Fault::RepeatsAll { code: 500 }, 1);
     canary.run(&["health", "crm", "--json"]).expect(1);
+    canary.scene.faults(CRM).next(On::Health, Fault::RepeatsAll { code: 500 }, 1);
+    canary.run(&["doctor"]).expect(1);
     canary.assert_nothing_leaked();
 }
 

@@ -5,6 +5,7 @@ mod answers;
 mod canary;
 mod commands;
 mod desired;
+mod doctor;
 mod guard;
 mod homes;
 mod migration;
