@@ -119,8 +119,13 @@ pub fn random_text() -> String {
 pub fn holds(home: &Path, uid: u32, files: &HomeFiles) {
     let is_file = |path: &Path, text: &str| {
         let meta = std::fs::symlink_metadata(path).unwrap();
-        assert_eq!((meta.mode(), meta.uid(), meta.nlink()), (0o100_600, uid, 1), "{path:?}");
-        assert!(std::fs::read_to_string(path).unwrap() == text, "{path:?}");
+        assert_eq!(
+            (meta.mode(), meta.uid(), meta.nlink()),
+            (0o100_600, uid, 1),
+            "{}",
+            path.display()
+        );
+        assert!(std::fs::read_to_string(path).unwrap() == text, "{}", path.display());
     };
     is_file(&home.join(".service_env"), &files.env);
     let rules = home.join(".claude_rules");
