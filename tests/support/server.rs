@@ -227,12 +227,6 @@ impl Server {
         command
     }
 
-    /// Puts a program of this build where a package would, 0755 and root's.
-    pub fn install(&self, from: &Path, to: &str) {
-        fs::copy(from, to).unwrap();
-        fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
     /// Makes a directory.
     pub fn dir(&self, path: &str, user: &str, group: &str, mode: u32) {
         fs::create_dir_all(path).unwrap();
@@ -299,4 +293,10 @@ fn overlay(dir: &Path, scratch: &Path) {
 fn append(path: &str, line: &str) {
     let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
     file.write_all(line.as_bytes()).unwrap();
+}
+
+/// Puts a program of this build where a package would, 0755 and root's.
+pub fn install(from: &Path, to: &str) {
+    fs::copy(from, to).unwrap();
+    fs::set_permissions(to, fs::Permissions::from_mode(0o755)).unwrap();
 }
