@@ -174,12 +174,14 @@ fn a_process_of_roots_is_wholly_the_reconciler() {
         let mut edit = world.command("root", &["connect", "eva", "crm"]);
         edit.env("SUDO_USER", "jane").stdout(Stdio::null());
         let mut edit = edit.spawn().unwrap();
+        let pid = edit.id();
         let waits = || {
-            let fds = fs::read_dir(format!("/proc/{}/fd", edit.id())).unwrap();
+            let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
             let mut links = fds.filter_map(|fd| fs::read_link(fd.unwrap().path()).ok());
             links.any(|link| link.ends_with(".desired.yaml.lock"))
         };
         while !waits() {
+            assert_eq!(edit.try_wait().unwrap(), None, "it has not waited");
             std::thread::sleep(Duration::from_millis(5));
         }
         let status = fs::read_to_string(format!("/proc/{}/status", edit.id())).unwrap();

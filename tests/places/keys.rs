@@ -103,7 +103,7 @@ fn shared_secrets_are_looked_for_in_the_directory_then_in_the_credentials_then_i
                 (format!("{credentials}/{}", CRM.secret_variable()), credentials, credential),
             ] {
                 match text {
-                    Some(text) => world.secret_file(dir, CRM, text),
+                    Some(secret) => world.secret_file(dir, CRM, secret),
                     None => drop(fs::remove_file(path)), // it may not be there
                 }
             }

@@ -123,26 +123,12 @@ impl World<'_> {
         let sealing_key = fs::read_to_string(format!("{STATE}/sealing.key")).unwrap_or_default();
         let mut secrets: Vec<String> = self.services.iter().map(|s| s.secret.clone()).collect();
         secrets.extend(Some(sealing_key.trim().to_owned()).filter(|key| !key.is_empty()));
-        secrets.extend(self.keys().into_iter().map(|(_, key)| key));
+        secrets.extend(keys().into_iter().map(|(_, key)| key));
         for secret in secrets {
             let shown = ran.stdout.contains(&secret) || ran.stderr.contains(&secret);
             assert!(!shown, "a secret is in what a command said");
         }
         ran
-    }
-
-    /// Every key in a home, with the account that it is in.
-    pub fn keys(&self) -> Vec<(String, String)> {
-        let mut keys = Vec::new();
-        for home in fs::read_dir(HOMES).unwrap() {
-            let path = home.unwrap().path();
-            let account = path.file_name().unwrap().to_str().unwrap().to_owned();
-            let text = fs::read_to_string(path.join(".service_env")).unwrap_or_default();
-            let lines = text.lines().filter_map(|line| line.split_once('='));
-            let held = lines.filter(|(name, _)| name.ends_with("_API_KEY"));
-            keys.extend(held.map(|(_, key)| (account.clone(), key.to_owned())));
-        }
-        keys
     }
 
     /// Whose key each home holds, by the services' own books.
@@ -155,7 +141,7 @@ impl World<'_> {
         let whose = |(account, key): (String, String)| {
             (account, by_hash.get(&Digest::of(key)).cloned().unwrap_or_default())
         };
-        self.keys().into_iter().map(whose).collect()
+        keys().into_iter().map(whose).collect()
     }
 }
 
@@ -172,6 +158,20 @@ impl Ran {
         assert!(said, "{what:?} is not in {self:#?}");
         self
     }
+}
+
+/// Every key in a home, with the account that it is in.
+fn keys() -> Vec<(String, String)> {
+    let mut keys = Vec::new();
+    for home in fs::read_dir(HOMES).unwrap() {
+        let path = home.unwrap().path();
+        let account = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(path.join(".service_env")).unwrap_or_default();
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        let held = lines.filter(|(name, _)| name.ends_with("_API_KEY"));
+        keys.extend(held.map(|(_, key)| (account.clone(), key.to_owned())));
+    }
+    keys
 }
 
 fn repository(file: &str) -> String {
