@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 use std::time::Duration;
 
+use service_connector::model::digest::Digest;
+
 use crate::server::{DESIRED, PORTAL, RECONCILER};
 use crate::world::{World, age, in_a_world};
 
@@ -100,7 +102,7 @@ const TRAPS: [&str; 7] = [
     "rm -f desired.yaml && ln -s ../state/sealing.key desired.yaml",
 ];
 
-fn state_files() -> Vec<(String, u32, u64, Vec<u8>)> {
+fn state_files() -> Vec<(String, u32, u64, Digest)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(crate::server::STATE).unwrap() {
         let path = entry.unwrap().path();
@@ -108,7 +110,7 @@ fn state_files() -> Vec<(String, u32, u64, Vec<u8>)> {
         // A pass writes the database; the key, and what there is, stay.
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let bytes = if name == "sealing.key" { fs::read(&path).unwrap() } else { Vec::new() };
-        files.push((name, meta.mode(), meta.nlink(), bytes));
+        files.push((name, meta.mode(), meta.nlink(), Digest::of(bytes)));
     }
     files.sort();
     files
