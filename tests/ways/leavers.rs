@@ -133,7 +133,8 @@ fn each_reason_is_told_by_plan_and_status() {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "tmpfs", "/home/jana/.claude_rules"]);
         assert!(mount.status().unwrap().success());
-        fs::set_permissions("/home/ivan", std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+        fs::set_permissions("/home/ivan", std::os::unix::fs::PermissionsExt::from_mode(0o000))
+            .unwrap();
         for user in ["john", "eva", "petr", "jana", "daemon", "nobody_here"] {
             world.connect(user, Crm);
         }

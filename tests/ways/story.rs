@@ -3,7 +3,7 @@
 use service_connector::example_service::Kind::{Crm, PurchaseOrders};
 
 use crate::server::{ANALYSTS, Server, on_a_server};
-use crate::way::{Way, World};
+use crate::way::{Way, World, starts};
 
 #[test]
 fn keys_come_and_go_by_the_socket() {
@@ -29,10 +29,10 @@ fn story(server: &Server, way: Way) {
     world.connect("john", PurchaseOrders);
     world.connect("john", Crm);
     world.connect("eva", Crm);
-    world.starts();
+    starts();
     world.pass(0);
     // One for what a state that was lost would have left, and one for the pass.
-    assert!(world.starts() <= 2);
+    assert!(starts() <= 2);
     let works = |account: &str, name: &str| {
         let kind = if name == "PO_API_KEY" { PurchaseOrders } else { Crm };
         let key = world.key(account, name);
@@ -44,10 +44,10 @@ fn story(server: &Server, way: Way) {
     assert_eq!(world.skills("john"), ["sc_crm.md", "sc_purchase_orders.md"]);
     assert_eq!(world.skills("eva"), ["sc_crm.md"]);
     world.pass(0).says("Nothing to do");
-    assert_eq!(world.starts(), 1);
+    assert_eq!(starts(), 1);
 
     world.run(&["rotate", "john", Crm.id(), "--leaked", "--now"]).expect(0);
-    assert_eq!(world.starts(), 1, "for looking and putting together");
+    assert_eq!(starts(), 1, "for looking and putting together");
     assert!(!world.scene.works(Crm, &old), "a leaked key is revoked at once");
     let new = works("john", "CRM_API_KEY");
 

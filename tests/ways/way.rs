@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use service_connector::example_service::Kind;
 
 use crate::scene::{Ran, Scene, wait_until};
-use crate::server::{ANALYSTS, RECONCILER, RUN, Server};
+use crate::server::{ANALYSTS, RECONCILER, RUN, Server, install as install_program};
 
 const HELPER: &str = "/usr/sbin/install-service-env";
 /// A line for each start of the helper.
@@ -33,7 +33,7 @@ pub struct World<'a> {
 
 impl<'a> World<'a> {
     pub fn new(server: &'a Server, way: Way) -> Self {
-        server.install(Path::new(env!("CARGO_BIN_EXE_install-service-env")), "/usr/sbin/helper");
+        install_program(Path::new(env!("CARGO_BIN_EXE_install-service-env")), "/usr/sbin/helper");
         let counting =
             format!("#!/bin/sh\necho started >> {STARTS}\nexec /usr/sbin/helper \"$@\"\n");
         server.file(HELPER, &counting, "root", "root", 0o755);
@@ -83,13 +83,6 @@ impl<'a> World<'a> {
         self.run(&["disconnect", user, kind.id()]).expect(0);
     }
 
-    /// How often the helper was started since this was asked last.
-    pub fn starts(&self) -> usize {
-        let text = fs::read_to_string(STARTS).unwrap_or_default();
-        fs::write(STARTS, "").unwrap();
-        text.lines().count()
-    }
-
     /// The variables in a home, whose file must be its owner's alone.
     pub fn variables(&self, account: &str) -> BTreeMap<String, String> {
         let path = Path::new("/home").join(account).join(".service_env");
@@ -121,6 +114,13 @@ impl<'a> World<'a> {
         names.sort();
         names
     }
+}
+
+/// How often the helper was started since this was asked last.
+pub fn starts() -> usize {
+    let text = fs::read_to_string(STARTS).unwrap_or_default();
+    fs::write(STARTS, "").unwrap();
+    text.lines().count()
 }
 
 impl Drop for World<'_> {
