@@ -20,6 +20,7 @@ pub mod desired_file;
 pub mod registry_dir;
 pub mod wire;
 pub mod install;
+pub mod user_process;
 pub mod helper;
 #[cfg(feature = "connector")]
 pub mod installer;

@@ -4,11 +4,12 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
-use nix::unistd::{Gid, Uid, User, getgrouplist};
+use nix::unistd::{Uid, User, getgrouplist};
 
 use super::config::Rule;
 use crate::model::home::{Absence, AbsenceKind, HomeLook};
 use crate::model::name::AccountName;
+use crate::user_process::Identity;
 use crate::wire::PutError;
 
 /// `nobody` (systemd's uids-gids: 65534 and its 16-bit kin are nobody's).
@@ -17,9 +18,7 @@ const NOBODIES: [u32; 4] = [65534, 65535, u32::MAX - 1, u32::MAX];
 /// An account that a process can become.
 #[derive(Debug)]
 pub(super) struct Account {
-    pub uid: Uid,
-    pub gid: Gid,
-    pub groups: Vec<Gid>,
+    pub identity: Identity,
     pub home: PathBuf,
 }
 
@@ -51,7 +50,7 @@ impl Account {
             return Err(absent(Kind::UidTooLow, why));
         }
         let account = Self::of(user)?;
-        if !account.groups.contains(&rule.group) {
+        if !account.identity.groups.contains(&rule.group) {
             let group = &rule.group_name;
             let why = format!(
                 "{name} is not in the group {group}: `adduser {name} {group}` if it should be served"
@@ -75,7 +74,8 @@ impl Account {
     fn of(user: User) -> Result<Self, Refusal> {
         let name = CString::new(user.name).map_err(|error| Refusal::Unknown(error.to_string()))?;
         let groups = getgrouplist(&name, user.gid).map_err(unknown)?;
-        Ok(Self { uid: user.uid, gid: user.gid, groups, home: user.dir })
+        let identity = Identity { uid: user.uid, gid: user.gid, groups };
+        Ok(Self { identity, home: user.dir })
     }
 }
 

@@ -26,8 +26,11 @@ pub(super) fn read_as(
 ) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let us = Some(rustix::process::getpid());
     let child = fork::child(|out| {
-        let entered =
-            if caller.uid.is_root() { user::seal(us) } else { user::become_for_good(caller, us) };
+        let entered = if caller.identity.uid.is_root() {
+            user::seal(us)
+        } else {
+            user::become_for_good(caller, us)
+        };
         let files = match entered {
             Ok(()) => read(env, skills),
             Err(Refusal::Absent(absence)) => Err(absence.why),

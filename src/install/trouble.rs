@@ -118,7 +118,11 @@ fn advice(errno: Errno) -> String {
         Errno::BUSY => "a mount stands there: unmount it".to_owned(),
         Errno::ISDIR => "a directory stands there: move it away".to_owned(),
         Errno::NOTDIR => "it is no directory: move it away".to_owned(),
-        Errno::NOSYS => "this kernel has no openat2: Linux 5.6 or later is needed".to_owned(),
+        Errno::NOSYS => {
+            "the system has no openat2: Linux is older than 5.6, or a filter forbids it (systemd's \
+             RestrictSUIDSGID does)"
+                .to_owned()
+        }
         other => other.to_string(),
     }
 }

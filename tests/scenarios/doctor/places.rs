@@ -85,7 +85,6 @@ fn a_place_that_is_somebody_elses_is_named_with_both_owners() {
     }
     let installation = Installation::sound();
     for (name, area) in [
-        ("config.yaml", "configuration"),
         ("people.yaml", "people"),
         ("registry/crm.yaml", "registry"),
         ("skills", "skills"),
@@ -102,6 +101,12 @@ fn a_place_that_is_somebody_elses_is_named_with_both_owners() {
         assert_eq!(fs::metadata(&path).unwrap().uid(), 0);
         installation.is_sound();
     }
+    // Such a configuration is not even read, and the way out is the same.
+    let config = installation.path("config.yaml");
+    chown(&config, Some(65534), None).unwrap();
+    let mut found = installation.wrong();
+    found.pop().unwrap().names(&config).mended_by("chown root ").obey();
+    installation.is_sound();
     // The portal's, when its group is one of ours; else not.
     let desired = installation.path("desired.yaml");
     chown(&desired, Some(65534), Some(0)).unwrap();
