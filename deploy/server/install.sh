@@ -14,7 +14,8 @@ Usage: deploy/server/install.sh [OPTION]...
   --binaries DIR          where service-connector and install-service-env are, built already
                           (otherwise they are built with cargo)
   --analysts-group NAME   the group whose members' homes get files [default: analysts]
-  --sudo                  reach the helper by sudo, not by its socket; loosens the passes' unit
+  --sudo, --socket        how passes reach the helper; sudo loosens their unit
+                          [default: as it is, or else its socket]
   --root DIR              set up the system below DIR, and leave the running one alone
   --uninstall             remove programs, units and rules; say how many live tokens remain
   --purge                 with --uninstall: configuration, shared secrets and state, too
@@ -26,11 +27,11 @@ fail() {
   exit 1
 }
 
-dry='' root='' group='' binaries='' way=socket uninstall='' purge=''
+dry='' root='' group='' binaries='' way='' uninstall='' purge=''
 while [ $# -gt 0 ]; do
   case "$1" in
     --dry-run) dry=1 ;;
-    --sudo) way=sudo ;;
+    --sudo | --socket) way=${1#--} ;;
     --uninstall) uninstall=1 ;;
     --purge) purge=1 ;;
     --root | --analysts-group | --binaries)
@@ -57,6 +58,9 @@ dropin_dir=$root/etc/systemd/system/service-connector-reconcile.service.d
 sudoers=$root/etc/sudoers.d/service-connector
 timer=service-connector-reconcile.timer
 socket=service-connector-install.socket
+if [ -z "$way" ]; then
+  if [ -e "$sudoers" ]; then way=sudo; else way=socket; fi
+fi
 did=''
 # Directories that are there, or were said to be made.
 declare -A there=()
@@ -95,9 +99,10 @@ put() {
   # Hidden, and with an ending that systemd and sudo pass over.
   new=$(dirname "$to")/.$(basename "$to").new~
   install -o 0 -g 0 -m "$mode" -- "$from" "$new"
-  if [ $# -gt 0 ] && ! "$@" "$new" >&2; then
+  local why
+  if [ $# -gt 0 ] && ! why=$("$@" "$new" 2>&1); then
     rm -f -- "$new"
-    fail "${to#"$root"} was not put in place: $1 refuses it"
+    fail "${to#"$root"} was not put in place: $1 refuses it: $why"
   fi
   sync -- "$new"
   mv -fT -- "$new" "$to"
