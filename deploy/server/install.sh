@@ -128,9 +128,7 @@ drop() {
 
 # drop_dir DIR: and its directory, if nothing else is in it.
 drop_dir() {
-  if [ -d "$1" ] && [ -z "$(ls -A -- "$1")" ]; then
-    if doing "remove ${1#"$root"}/"; then rmdir -- "$1"; fi
-  fi
+  if [ -z "$dry" ] && [ -d "$1" ]; then rmdir --ignore-fail-on-non-empty -- "$1"; fi
 }
 
 # entry passwd|group NAME: its line, of the system that is set up.
