@@ -15,6 +15,7 @@ mod plan;
 mod reconcile;
 mod registry;
 mod report;
+mod run_as;
 mod schema;
 mod settings;
 mod state;
@@ -147,6 +148,12 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
 
 fn with_settings(command: Command, overrides: Overrides) -> Result<u8, Failure> {
     let settings = Settings::find(overrides)?;
+    // The registry is root's to write, like the configuration.
+    if let Some(user) = &settings.run_as
+        && !matches!(command, Command::Registry(_))
+    {
+        run_as::become_user(user)?;
+    }
     match command {
         Command::Demo(_)
         | Command::Schema(_)
@@ -208,5 +215,5 @@ async fn stop() {
 /// Who is at the keyboard, for the history.
 fn who() -> String {
     let name = ["SUDO_USER", "USER"].iter().find_map(|name| std::env::var(name).ok());
-    name.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+    name.unwrap_or_else(|| format!("uid {}", run_as::caller()))
 }

@@ -6,6 +6,8 @@
 //! been still for a while, and is not the beginning of the last good one, as a copy that was cut
 //! short would be.
 
+mod lock;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -338,7 +340,7 @@ impl DesiredFile {
         if !self.path.parent().is_some_and(|dir| dir.as_os_str().is_empty() || dir.is_dir()) {
             return Err(LoadError::Missing(self.path.clone()).into());
         }
-        let file = open_lock(&path).map_err(failed)?;
+        let file = lock::open(&path).map_err(failed)?;
         let begun = Instant::now();
         loop {
             match file.try_lock() {
@@ -379,39 +381,6 @@ struct Raw {
 fn no_traps() -> i32 {
     use rustix::fs::OFlags;
     i32::try_from((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits()).unwrap_or(0)
-}
-
-fn open_lock(path: &Path) -> io::Result<File> {
-    let open = |create: bool| {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(create)
-            .mode(0o660)
-            .custom_flags(no_traps())
-            .open(path)
-    };
-    match open(true) {
-        Ok(file) => {
-            share(&file)?;
-            Ok(file)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let file = open(false)?;
-            let meta = file.metadata()?;
-            let is_ours = meta.uid() == rustix::process::geteuid().as_raw();
-            if is_ours && meta.mode() & 0o777 != 0o660 {
-                share(&file)?; // who made it was killed before it came to that
-            }
-            Ok(file)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// The group's writers share the lock, whatever the umask of who came first.
-fn share(lock: &File) -> io::Result<()> {
-    lock.set_permissions(fs::Permissions::from_mode(0o660))
 }
 
 /// Writes a new file with the group and the mode of another.

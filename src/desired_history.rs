@@ -1,15 +1,21 @@
 //! What `desired.yaml` was: who changed it to which revision, and the last contents themselves.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+mod dir;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::model::digest::Digest;
 
+use dir::Dir;
+
+/// The log's name.
+const LOG: &str = "log.jsonl";
 /// The log is cut to half of this when it is longer.
 const MAX_LINES: usize = 10_000;
 /// How many contents are kept: never fewer than the first, and more only up to the others.
@@ -52,8 +58,14 @@ impl History {
         Self { dir }
     }
 
-    fn log_path(&self) -> PathBuf {
-        self.dir.join("log.jsonl")
+    /// The directory, if there is one.
+    fn open(&self) -> Result<Option<Dir>, HistoryError> {
+        Dir::open(&self.dir).map_err(self.failed("read", ""))
+    }
+
+    fn failed(&self, what: &'static str, name: &str) -> impl Fn(io::Error) -> HistoryError {
+        let path = if name.is_empty() { self.dir.clone() } else { self.dir.join(name) };
+        move |source| HistoryError { what, path: path.clone(), source }
     }
 
     /// The log, oldest first. Lines that a crash cut short are passed over.
@@ -65,12 +77,12 @@ impl History {
     }
 
     fn log(&self) -> Result<String, HistoryError> {
-        let path = self.log_path();
-        match fs::read(&path) {
-            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            Err(source) => Err(HistoryError { what: "read", path, source }),
-        }
+        self.open()?.map_or_else(|| Ok(String::new()), |dir| self.log_in(&dir))
+    }
+
+    fn log_in(&self, dir: &Dir) -> Result<String, HistoryError> {
+        let bytes = dir.read(LOG).map_err(self.failed("read", LOG))?.unwrap_or_default();
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The newest entries of the last two revisions, newest first.
@@ -95,8 +107,9 @@ impl History {
     /// # Errors
     /// When the log cannot be read.
     pub fn last_good(&self) -> Result<Option<(PathBuf, Vec<u8>)>, HistoryError> {
+        let Some(dir) = self.open()? else { return Ok(None) };
         let mut tried = Vec::new();
-        for entry in self.log()?.lines().rev().filter_map(entry) {
+        for entry in self.log_in(&dir)?.lines().rev().filter_map(entry) {
             if tried.contains(&entry.revision) {
                 continue;
             }
@@ -104,14 +117,12 @@ impl History {
                 break;
             }
             tried.push(entry.revision);
-            let path = self.copy_path(entry.revision);
-            match fs::read(&path) {
-                Ok(bytes) if Digest::of(&bytes) == entry.revision => {
-                    return Ok(Some((path, bytes)));
+            let name = copy_name(entry.revision);
+            match dir.read(&name).map_err(self.failed("read", &name))? {
+                Some(bytes) if Digest::of(&bytes) == entry.revision => {
+                    return Ok(Some((self.dir.join(name), bytes)));
                 }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(HistoryError { what: "read", path, source }),
+                _ => {}
             }
         }
         Ok(None)
@@ -120,15 +131,12 @@ impl History {
     /// All contents that are kept, as far as they can be read.
     #[must_use]
     pub fn kept(&self) -> Vec<Vec<u8>> {
-        let files = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let copies = files
-            .map(|file| file.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"));
-        copies.filter_map(|path| fs::read(path).ok()).collect()
-    }
-
-    fn copy_path(&self, revision: Digest) -> PathBuf {
-        self.dir.join(format!("{revision}.yaml"))
+        let Ok(Some(dir)) = self.open() else { return Vec::new() };
+        let names = dir.names();
+        let copies =
+            names.iter().filter(|name| name.strip_suffix(".yaml").is_some() && is_copy(name));
+        // One more than are kept: a crash may have come before the oldest was removed.
+        copies.take(*KEEP.end() + 1).filter_map(|name| dir.read(name).ok().flatten()).collect()
     }
 
     /// Records contents and how they came about: the contents first, then the log, both durable
@@ -140,19 +148,19 @@ impl History {
     pub fn record(&self, bytes: &[u8], entries: &[Entry], mode: u32) -> Result<(), HistoryError> {
         let Some(revision) = entries.first().map(|entry| entry.revision) else { return Ok(()) };
         let mode = self.shared(mode & 0o666);
-        self.make_dir(mode)?;
-        let copy = self.copy_path(revision);
-        let failed = |path: &Path| {
-            let path = path.to_owned();
-            move |source| HistoryError { what: "write", path, source }
+        let dir = match self.open()? {
+            Some(dir) => dir,
+            None => Dir::make(&self.dir, mode).map_err(self.failed("make", ""))?,
         };
-        if !fs::read(&copy).is_ok_and(|kept| Digest::of(&kept) == revision) {
-            put(&copy, bytes, mode).map_err(failed(&copy))?;
+        let copy = copy_name(revision);
+        let is_kept = |bytes: Option<Vec<u8>>| bytes.is_some_and(|b| Digest::of(&b) == revision);
+        if !dir.read(&copy).is_ok_and(is_kept) {
+            dir.put(&copy, bytes, mode).map_err(self.failed("write", &copy))?;
         }
-        let log = self.log_path();
-        self.append(&log, entries, mode).map_err(failed(&log))?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed(&self.dir))?;
-        self.prune()
+        let log = self.log_in(&dir)?;
+        append(&dir, &log, entries, mode).map_err(self.failed("write", LOG))?;
+        dir.sync().map_err(self.failed("write", ""))?;
+        self.prune(&dir)
     }
 
     /// Whoever of the group may write the directory above may edit, so also write the log.
@@ -162,86 +170,40 @@ impl History {
         if by_group { mode | 0o060 } else { mode }
     }
 
-    fn make_dir(&self, mode: u32) -> Result<(), HistoryError> {
-        let failed = |source| HistoryError { what: "make", path: self.dir.clone(), source };
-        if self.dir.is_dir() {
-            return Ok(());
-        }
-        // Under its name only when it has its mode: nobody would mend one that a crash left
-        // without. We hold the lock, so the other name is nobody's; who left it may have been
-        // another user.
-        let unfinished = self.dir.with_extension("new");
-        let make = || {
-            match fs::remove_dir(&unfinished) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => fs::create_dir(&unfinished)?,
-            }
-            // Who may read or write the file may enter its history. The set-group-id bit that the
-            // directory inherits stays.
-            let now = fs::metadata(&unfinished)?.permissions().mode();
-            let mode = (now & 0o7000) | 0o700 | mode | ((mode & 0o444) >> 2);
-            fs::set_permissions(&unfinished, fs::Permissions::from_mode(mode))?;
-            fs::rename(&unfinished, &self.dir)
-        };
-        make().map_err(failed)
-    }
-
-    fn append(&self, path: &Path, entries: &[Entry], mode: u32) -> io::Result<()> {
-        let mut lines = String::new();
-        let old = self.log().map_err(|error| error.source)?;
-        if !old.is_empty() && !old.ends_with('\n') {
-            lines.push('\n'); // what a crash cut short stays a line of its own
-        }
-        for entry in entries {
-            lines.push_str(&serde_json::to_string(entry)?);
-            lines.push('\n');
-        }
-        let count = old.lines().count();
-        if count + entries.len() > MAX_LINES {
-            let kept: Vec<&str> = old.lines().skip(count - MAX_LINES / 2).collect();
-            return put(
-                path,
-                format!("{}\n{}", kept.join("\n"), lines.trim_start()).as_bytes(),
-                mode,
-            );
-        }
-        if old.is_empty() {
-            return put(path, lines.as_bytes(), mode); // never there without its mode
-        }
-        let mut file = OpenOptions::new().append(true).open(path)?;
-        file.write_all(lines.as_bytes())?;
-        file.sync_all()
-    }
-
     /// Removes the oldest contents. What cannot be removed is tried again the next time.
-    fn prune(&self) -> Result<(), HistoryError> {
+    fn prune(&self, dir: &Dir) -> Result<(), HistoryError> {
         let mut kept = Vec::new();
         let mut bytes = 0;
-        for entry in self.log()?.lines().rev().filter_map(entry) {
-            if kept.contains(&entry.revision) {
+        for entry in self.log_in(dir)?.lines().rev().filter_map(entry) {
+            let name = copy_name(entry.revision);
+            if kept.contains(&name) {
                 continue;
             }
-            let Ok(meta) = fs::metadata(self.copy_path(entry.revision)) else { continue };
-            bytes += meta.len();
+            let Some(length) = dir.length(&name) else { continue };
+            bytes += length;
             if kept.len() >= *KEEP.end() || (kept.len() >= *KEEP.start() && bytes > KEEP_BYTES) {
                 break;
             }
-            kept.push(entry.revision);
+            kept.push(name);
         }
-        let names: Vec<String> = kept.iter().map(|revision| format!("{revision}.yaml")).collect();
-        let files = fs::read_dir(&self.dir);
-        for file in files.into_iter().flatten().flatten() {
-            let name = file.file_name();
-            let Some(name) = name.to_str() else { continue };
+        for name in dir.names() {
             // What a crash left half written ends in `.new`; we hold the lock, so it is nobody's.
-            let stem = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".new"));
-            let is_copy = stem.is_some_and(|stem| stem.parse::<Digest>().is_ok());
-            if is_copy && !names.iter().any(|kept| kept == name) {
-                fs::remove_file(file.path()).ok(); // another time
+            if is_copy(&name) && !kept.contains(&name) {
+                dir.remove(&name).ok(); // another time
             }
         }
         Ok(())
     }
+}
+
+fn copy_name(revision: Digest) -> String {
+    format!("{revision}.yaml")
+}
+
+/// Whether a file of this name is a revision's contents, whole or half written.
+fn is_copy(name: &str) -> bool {
+    let stem = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".new"));
+    stem.is_some_and(|stem| stem.parse::<Digest>().is_ok())
 }
 
 /// What a line says, if it is whole.
@@ -249,16 +211,24 @@ fn entry(line: &str) -> Option<Entry> {
     serde_json::from_str(line).ok()
 }
 
-/// Puts a whole file in place, durable but for the directory.
-fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let temp = path.with_extension("new");
-    match fs::remove_file(&temp) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+/// Adds lines to the log, which says `old` so far.
+fn append(dir: &Dir, old: &str, entries: &[Entry], mode: u32) -> io::Result<()> {
+    let mut lines = String::new();
+    if !old.is_empty() && !old.ends_with('\n') {
+        lines.push('\n'); // what a crash cut short stays a line of its own
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temp)?;
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temp, path)
+    for entry in entries {
+        lines.push_str(&serde_json::to_string(entry)?);
+        lines.push('\n');
+    }
+    let count = old.lines().count();
+    if count + entries.len() > MAX_LINES {
+        let kept: Vec<&str> = old.lines().skip(count - MAX_LINES / 2).collect();
+        let kept = format!("{}\n{}", kept.join("\n"), lines.trim_start());
+        return dir.put(LOG, kept.as_bytes(), mode);
+    }
+    if old.is_empty() {
+        return dir.put(LOG, lines.as_bytes(), mode); // never there without its mode
+    }
+    dir.append(LOG, lines.as_bytes())
 }

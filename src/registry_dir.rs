@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::causes::chain;
@@ -214,7 +215,7 @@ impl Adding {
             }
             _ => {}
         }
-        write_new(&temp, text).map_err(failed("write", &temp))?;
+        self.write_new(&temp, text).map_err(failed("write", &temp))?;
         let placed = renameat_with(CWD, &temp, CWD, &path, RenameFlags::NOREPLACE)
             .map_err(io::Error::from)
             .and_then(|()| self.dir.sync_all());
@@ -224,13 +225,16 @@ impl Adding {
         placed.map_err(failed("put in place", &path))?;
         Ok(path)
     }
-}
 
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    use io::Write as _;
-    let mut file = fs::File::create_new(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    /// Whoever may look into the directory may read what is in it, whatever the umask.
+    fn write_new(&self, path: &Path, text: &str) -> io::Result<()> {
+        use io::Write as _;
+        let may_look = self.dir.metadata()?.permissions().mode() & 0o044;
+        let mut file = fs::File::create_new(path)?;
+        file.set_permissions(fs::Permissions::from_mode(0o600 | may_look))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    }
 }
 
 fn read_skill(dir: &Path, skill: &SkillFile) -> Result<String, String> {

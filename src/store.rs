@@ -8,6 +8,7 @@ mod check;
 mod events;
 mod fill;
 mod load;
+mod modes;
 mod record;
 mod schema;
 mod seal;
@@ -127,7 +128,10 @@ impl PassLock {
     pub fn take(state_dir: &Path, on_wait: impl FnOnce()) -> Result<Self, StoreError> {
         let path = state_dir.join(".pass.lock");
         let failed = |source| StoreError::File { path: path.clone(), source };
+        let for_the_group = modes::GroupMayRead::begin();
         DirBuilder::new().recursive(true).mode(0o750).create(state_dir).map_err(failed)?;
+        drop(for_the_group);
+        // Nobody else's to open: whoever could read it could also lock it.
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -199,10 +203,13 @@ impl Store {
         } else {
             SealingKey::read(sealing_key)?
         };
+        // What SQLite makes beside the database has the mode of the database.
+        let _for_the_group = modes::GroupMayRead::begin();
         if is_new {
-            // SQLite would make it with the umask's mode.
-            let made = OpenOptions::new().create(true).append(true).mode(0o640).open(&path);
+            let made = OpenOptions::new().create(true).append(true).mode(modes::FILE).open(&path);
             made.map_err(|source| StoreError::File { path: path.clone(), source })?;
+        } else {
+            modes::mend(&path)?;
         }
         let keys = seal::Keys::derive(&key);
         let connection = Connection::open(&path).map_err(database(&path))?;

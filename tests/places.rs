@@ -3,5 +3,17 @@
 
 #[path = "places/accounts.rs"]
 mod accounts;
+#[path = "places/configuration.rs"]
+mod configuration;
+#[path = "places/edits.rs"]
+mod edits;
+#[path = "places/keys.rs"]
+mod keys;
+#[path = "places/readers.rs"]
+mod readers;
 #[path = "support/server.rs"]
 mod server;
+#[path = "support/service.rs"]
+mod service;
+#[path = "places/world.rs"]
+mod world;

@@ -60,8 +60,7 @@ users:
 ";
     assert!(Desired::parse(desired).is_ok());
     assert!(schema("desired").is_valid(&json(desired)));
-    let config =
-        "version: 1\nstate: a\nhomes: { direct: b, create: false }\nguard: { percent: 5 }\n";
+    let config = "version: 1\nuser: service-connector\nstate: a\nhomes: { direct: b, create: false }\nguard: { percent: 5 }\n";
     assert!(schema("config").is_valid(&json(config)));
 }
 

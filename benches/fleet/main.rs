@@ -1,12 +1,15 @@
-//! Figures of a fleet: `cargo bench --bench fleet -- [plan|look|click|converge] [NUMBER]`; see
+//! Figures of a fleet: `cargo bench --bench fleet -- [plan|look|click|converge|helper] [NUMBER]`; see
 //! `benches/README.md`. Each makes what it needs in a scratch directory, and says medians.
 
 mod click;
 mod converge;
 mod fleet;
+mod helper;
 mod look;
 mod measure;
 mod plan;
+#[path = "../../tests/support/server.rs"]
+mod server;
 
 /// What is asked for.
 struct Wish {
@@ -29,6 +32,7 @@ fn main() {
     wish.run("look", &[20_000], look::run);
     wish.run("click", &[100, 20_000], click::run);
     wish.run("converge", &[1_250], converge::run);
+    wish.run("helper", &[2_000], helper::run);
 }
 
 impl Wish {

@@ -9,7 +9,7 @@ use crate::model::plan::Scope;
 
 use super::report::{palette, say};
 use super::settings::{Overrides, Settings, SettingsError};
-use super::{Failure, block_on};
+use super::{Failure, block_on, run_as};
 
 /// Say what is wrong with this installation, and how to mend it. Nothing is changed.
 ///
@@ -50,6 +50,9 @@ fn examine(flags: Overrides) -> Result<Vec<Finding>, Failure> {
         Ok(found) => found,
         Err(error) => return Ok(unusable(&error)),
     };
+    if let Some(user) = &settings.run_as {
+        run_as::become_user(user)?;
+    }
     let pass = settings.pass(Scope::default());
     let secrets = |names: &_| settings.secrets(names);
     let setup = Setup { config, pass: &pass, homes: settings.homes(), secrets: &secrets };

@@ -214,8 +214,17 @@ fn finish(
         return reconcile::run(settings, &reconcile::Args::of_user(user, then.json));
     }
     let scope = Scope { user: Some(user.clone()), service: service.cloned(), retry_now: false };
-    let planned = block_on(settings.pass(scope).plan(None))??;
-    say("What the next pass (`service-connector reconcile`) will do:\n");
-    plan::show(&planned, &FormArgs::default())?;
+    match block_on(settings.pass(scope).plan(None))? {
+        Ok(planned) => {
+            say("What the next pass (`service-connector reconcile`) will do:\n");
+            plan::show(&planned, &FormArgs::default())?;
+        }
+        // The edit stands. Whoever may edit may not always look: before there is a state, the
+        // homes are needed to tell, and they are not the portal's to see.
+        Err(error) => anstream::eprintln!(
+            "The edit is made; what the next pass will do cannot be told from here: {}",
+            super::report::chain(&error)
+        ),
+    }
     Ok(0)
 }

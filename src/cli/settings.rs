@@ -1,7 +1,8 @@
 //! Where everything is: `service-connector.yaml`, `SC_…` variables and flags.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+mod trust;
+
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use crate::exchange::Secrets;
 use crate::installer::{Homes, Installer, Reach};
 use crate::model::guard::Limits;
-use crate::model::name::EnvName;
+use crate::model::name::{AccountName, EnvName};
 use crate::model::plan::Scope;
 use crate::model::yaml::{self, Version1, YamlError};
 use crate::observe::Places;
@@ -28,6 +29,9 @@ pub struct Overrides {
     /// The configuration file [default: /etc/service-connector/, else the working directory]
     #[arg(long, global = true, env = "SC_CONFIG", value_name = "FILE", hide_short_help = true)]
     pub config: Option<PathBuf>,
+    /// Whom root's process becomes before it touches anything but the configuration
+    #[arg(long, global = true, env = "SC_RUN_AS", value_name = "USER", hide_short_help = true)]
+    pub run_as: Option<AccountName>,
     /// Who should be connected to what [default: state/desired.yaml]
     #[arg(long, global = true, env = "SC_DESIRED", value_name = "FILE", hide_short_help = true)]
     pub desired: Option<PathBuf>,
@@ -113,6 +117,8 @@ pub fn json_schema() -> Schema {
 struct File {
     #[serde(rename = "version")]
     _version: Option<Version1>,
+    /// Whom root's process becomes before it touches anything but the configuration
+    user: Option<AccountName>,
     /// Who should be connected to what
     desired: Option<PathBuf>,
     /// Who is who
@@ -213,14 +219,15 @@ pub enum SettingsError {
     TwoWays,
     /// Somebody else may write it.
     #[error(
-        "the configuration {} is not used: {what} is not yours alone to write; \
-         name it with --config if you trust it", path.display()
+        "the configuration {} is not used: {what} is not yours alone to write{hint}", path.display()
     )]
     NotYours {
         /// The file.
         path: PathBuf,
         /// It, or its directory.
         what: String,
+        /// What follows from that.
+        hint: &'static str,
     },
 }
 
@@ -228,6 +235,8 @@ pub enum SettingsError {
 pub struct Settings {
     /// The files and directories.
     pub places: Places,
+    /// Whom root's process becomes.
+    pub run_as: Option<AccountName>,
     homes: Homes,
     secrets: Option<PathBuf>,
     limits: Limits,
@@ -276,6 +285,7 @@ impl Settings {
         let defaults = Limits::default();
         Ok(Self {
             places,
+            run_as: flags.run_as.or(file.user),
             homes: named.homes(flags.homes_create)?,
             secrets: pick(flags.secrets, file.secrets),
             limits: Limits {
@@ -336,22 +346,15 @@ fn config_path(named: Option<&Path>) -> Result<Option<PathBuf>, SettingsError> {
     if !here.exists() {
         return Ok(None);
     }
-    // Whoever can write it decides where keys go.
-    for what in [here.as_path(), Path::new(".")] {
-        let metadata = fs::metadata(what)
-            .map_err(|source| SettingsError::Read { path: here.clone(), source })?;
-        let ours = metadata.uid() == rustix::process::geteuid().as_raw();
-        if !ours || metadata.mode() & 0o022 != 0 {
-            let what = if what == Path::new(".") { "its directory" } else { "it" }.to_owned();
-            return Err(SettingsError::NotYours { path: here.clone(), what });
-        }
-    }
+    trust::check_here(&here)?;
     Ok(Some(here))
 }
 
 fn read(path: &Path) -> Result<File, SettingsError> {
     let wrong = |source| SettingsError::Wrong { path: path.to_owned(), source };
-    let bytes =
-        fs::read(path).map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
+    let mut bytes = Vec::new();
+    trust::open(path)?
+        .read_to_end(&mut bytes)
+        .map_err(|source| SettingsError::Read { path: path.to_owned(), source })?;
     yaml::read(yaml::utf8(&bytes).map_err(wrong)?).map_err(wrong)
 }

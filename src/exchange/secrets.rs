@@ -48,15 +48,20 @@ impl Secrets {
         Self(names.into_iter().map(|name| (name.clone(), file(dir, name))).collect())
     }
 
-    /// From the directory, if there is one, else from the environment. A file that is there and
-    /// is no good hides the variable: falling back would send a secret that was replaced.
+    /// From the directory, if there is one, else from systemd's credentials
+    /// (`$CREDENTIALS_DIRECTORY`, systemd.exec(5)), else from the environment. A file that is there
+    /// and is no good hides what comes after it: falling back would send a secret that was replaced.
     pub fn from_dir_or_env<'a>(
         dir: Option<&Path>,
         names: impl IntoIterator<Item = &'a EnvName>,
     ) -> Self {
-        let find = |name| match dir.map(|dir| file(dir, name)) {
-            None | Some(Err(SecretError::NotSet)) => variable(name),
-            Some(found) => found,
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let credentials = credentials.as_deref().filter(|dir| dir.is_absolute());
+        let dirs: Vec<&Path> = dir.into_iter().chain(credentials).collect();
+        let find = |name| {
+            let in_dirs = dirs.iter().map(|dir| file(dir, name));
+            let mut found = in_dirs.filter(|found| !matches!(found, Err(SecretError::NotSet)));
+            found.next().unwrap_or_else(|| variable(name))
         };
         Self(names.into_iter().map(|name| (name.clone(), find(name))).collect())
     }

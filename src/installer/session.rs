@@ -177,6 +177,8 @@ impl Heard {
             match read {
                 Ok(0) => return Ok(()),
                 Ok(_) => {}
+                // It ended without reading all that we had said.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
                 Err(error) => return Err(format!("cannot hear the helper: {error}")),
             }
             match serde_json::from_slice(&line) {

@@ -1,5 +1,7 @@
 //! The tables, and how older ones become the present ones.
 
+use std::fs;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -152,16 +154,37 @@ pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreErr
         Ok(0) => Err(StoreError::Missing(path.to_owned())),
         Ok(found) if found < VERSION => Err(StoreError::Older { path: path.to_owned() }),
         Ok(found) => Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION }),
-        Err(error) if was_being_made(&error) => Err(StoreError::Missing(path.to_owned())),
+        Err(error) if was_being_made(&error, path) => Err(StoreError::Missing(path.to_owned())),
         Err(error) => Err(database(path)(error)),
     }
 }
 
-/// Whether this is a reader that finds a rollback journal. There is one only before the WAL is
-/// switched on: whoever made the database was killed, and the next writer makes it.
-fn was_being_made(error: &rusqlite::Error) -> bool {
-    let code = error.sqlite_error().map(|error| error.extended_code);
-    code == Some(rusqlite::ffi::SQLITE_READONLY_ROLLBACK)
+/// Whether this is a reader that finds what a killed first pass left, which the next writer
+/// finishes: a rollback journal (there is one only before the WAL is switched on), or a database
+/// that has a WAL by its header and has none, or none that was written, beside it.
+fn was_being_made(error: &rusqlite::Error, path: &Path) -> bool {
+    use rusqlite::ffi::{SQLITE_CANTOPEN, SQLITE_READONLY_DIRECTORY, SQLITE_READONLY_ROLLBACK};
+    match error.sqlite_error().map(|error| error.extended_code) {
+        Some(SQLITE_READONLY_ROLLBACK) => true,
+        // Also of one that was put back without its WAL: that one is not empty.
+        Some(SQLITE_READONLY_DIRECTORY | SQLITE_CANTOPEN) => has_no_schema(path).unwrap_or(false),
+        _ => false,
+    }
+}
+
+/// Whether the database has version 0 and nothing in its WAL. (File format, section 1.3: the user
+/// version is at offset 60.)
+fn has_no_schema(path: &Path) -> io::Result<bool> {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    match fs::metadata(wal) {
+        Ok(meta) if meta.len() > 0 => return Ok(false),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut header = Vec::new();
+    fs::File::open(path)?.take(64).read_to_end(&mut header)?;
+    Ok(header.get(60..64).is_none_or(|version| version == [0; 4]))
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {

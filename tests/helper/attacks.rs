@@ -163,8 +163,11 @@ const BY_THE_USER: &[(&str, &str, Put)] = &[
     ("sources_of_another_user_in_the_rules", "mkdir -m 777 .claude_rules", Done),
 ];
 
+/// Makes the home what it is to be.
+type Prepare = fn(&Path);
+
 /// What only root could prepare in a home, by mistake.
-const BY_ROOT: &[(&str, fn(&Path), Put)] = &[
+const BY_ROOT: &[(&str, Prepare, Put)] = &[
     ("env_device", |home| node(&home.join(".service_env"), "1", "5"), Done),
     (
         "skill_device",
@@ -311,9 +314,7 @@ fn attacked(name: &str, home: &Path, expected: Put, marker: &str) {
         is_private(name, home, &set);
         assert!(matches!(talk::look("mallory"), HomeLook::Seen(_)), "{name}");
     }
-    for found in leaked(home, marker) {
-        panic!("{name}: {} has what the user may not read", found.display());
-    }
+    assert!(leaked(home, marker).is_empty(), "{name}: a file has what the user may not read");
 }
 
 /// No rule beside the mode lets the neighbour read a key.
@@ -492,8 +493,8 @@ fn a_home_that_is_not_the_accounts_is_not_served() {
 
 fn move_home(place: &str) {
     let text = fs::read_to_string("/etc/passwd").unwrap();
-    let others = text.lines().filter(|line| !line.starts_with("mallory:"));
-    let mut text: String = others.map(|line| format!("{line}\n")).collect();
-    text += &format!("mallory:x:{ATTACKER}:{ATTACKER}::{place}:/bin/sh\n");
-    fs::write("/etc/passwd", text).unwrap();
+    let mut lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("mallory:")).collect();
+    let mallory = format!("mallory:x:{ATTACKER}:{ATTACKER}::{place}:/bin/sh\n");
+    lines.push(&mallory);
+    fs::write("/etc/passwd", lines.join("\n")).unwrap();
 }

@@ -1,5 +1,6 @@
 //! Why a home is not served: each is a fact of its own, with a text that names the way out.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::Path;
@@ -146,6 +147,6 @@ fn one_accounts_trouble_is_that_accounts_alone() {
 
 fn append_account(name: &str, uid: u32) {
     let mut text = fs::read_to_string("/etc/passwd").unwrap();
-    text += &format!("{name}:x:{uid}:{uid}::/home/{name}:/bin/bash\n");
+    writeln!(text, "{name}:x:{uid}:{uid}::/home/{name}:/bin/bash").unwrap();
     fs::write("/etc/passwd", text).unwrap();
 }

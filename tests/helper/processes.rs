@@ -74,24 +74,24 @@ fn a_process_that_is_killed_is_an_answer_and_the_files_stay_whole() {
         let home = server.account("alice", 32_011, &[ANALYSTS]);
         let killer = loop_of(server, "alice", "kill -KILL $P");
         std::thread::sleep(Duration::from_millis(300));
-        let mut killed = 0;
+        let mut early = 0;
         let mut sets = vec![String::new()];
         for generation in 0..300 {
             let set = large(generation);
             sets.push(set.env.to_string());
             match talk::put("alice", &set) {
                 Ok(_) => {}
-                Err(PutError::Failed(why)) if why.contains("ended early") => killed += 1,
+                Err(PutError::Failed(why)) if why.contains("ended early") => early += 1,
                 other => panic!("{other:?}"),
             }
             let now = std::fs::read_to_string(home.join(".service_env")).unwrap_or_default();
             assert!(sets.contains(&now), "the file is torn");
-            if killed > 5 {
+            if early > 5 {
                 break;
             }
         }
         end(killer);
-        assert!(killed > 0, "the killer never met the process");
+        assert!(early > 0, "the killer never met the process");
         let last = files(1_000, &["sc_crm.md"]);
         talk::put("alice", &last).unwrap();
         talk::holds(&home, 32_011, &last);

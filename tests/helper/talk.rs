@@ -14,7 +14,7 @@ use service_connector::wire::{
     Answer, Asked, HomeFiles, PutDone, PutError, Reply, Request, Said, line,
 };
 
-use crate::server::{ANALYSTS, RECONCILER, Server};
+use crate::server::{ANALYSTS, RECONCILER, Server, install as install_program};
 
 /// Where a package puts the helper.
 pub const HELPER: &str = "/usr/sbin/install-service-env";
@@ -22,7 +22,7 @@ pub const CONFIG: &str = "/etc/service-connector/helper.conf";
 
 /// Installs the helper of this build, with a configuration.
 pub fn install(server: &Server) {
-    server.install(Path::new(env!("CARGO_BIN_EXE_install-service-env")), HELPER);
+    install_program(Path::new(env!("CARGO_BIN_EXE_install-service-env")), HELPER);
     server.root_file(CONFIG, &format!("group = {ANALYSTS}\ncallers = {RECONCILER}\n"));
 }
 
@@ -119,8 +119,13 @@ pub fn random_text() -> String {
 pub fn holds(home: &Path, uid: u32, files: &HomeFiles) {
     let is_file = |path: &Path, text: &str| {
         let meta = std::fs::symlink_metadata(path).unwrap();
-        assert_eq!((meta.mode(), meta.uid(), meta.nlink()), (0o100_600, uid, 1), "{path:?}");
-        assert!(std::fs::read_to_string(path).unwrap() == text, "{path:?}");
+        assert_eq!(
+            (meta.mode(), meta.uid(), meta.nlink()),
+            (0o100_600, uid, 1),
+            "{}",
+            path.display()
+        );
+        assert!(std::fs::read_to_string(path).unwrap() == text, "{}", path.display());
     };
     is_file(&home.join(".service_env"), &files.env);
     let rules = home.join(".claude_rules");

@@ -227,14 +227,6 @@ impl Server {
         command
     }
 
-    /// Puts a program of this build where a package would, 0755 and root's.
-    pub fn install(&self, from: &Path, to: &str) {
-        // By a process of its own: a handle for writing that another thread's child got from us
-        // would keep the program from being started.
-        let status = Command::new("install").args(["-m", "755"]).arg(from).arg(to).status();
-        assert!(status.unwrap().success());
-    }
-
     /// Makes a directory.
     pub fn dir(&self, path: &str, user: &str, group: &str, mode: u32) {
         fs::create_dir_all(path).unwrap();
@@ -301,4 +293,12 @@ fn overlay(dir: &Path, scratch: &Path) {
 fn append(path: &str, line: &str) {
     let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
     file.write_all(line.as_bytes()).unwrap();
+}
+
+/// Puts a program of this build where a package would, 0755 and root's.
+pub fn install(from: &Path, to: &str) {
+    // By a process of its own: a program that this one has open to write, as also every child of
+    // another test has for a moment, cannot be run.
+    let status = Command::new("install").args(["-m", "755"]).arg(from).arg(to).status().unwrap();
+    assert!(status.success(), "{to} cannot be installed");
 }
