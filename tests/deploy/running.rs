@@ -18,8 +18,9 @@ case "$1" in
   is-enabled | is-active) [ -e "$state/enabled/$2" ] ;;
   show) [ -e $state/loaded ] && echo no || echo yes ;;
   daemon-reload) touch $state/loaded; echo "$*" >>$state/log ;;
-  enable) [ -e $state/loaded ] && touch "$state/enabled/$3"; echo "$*" >>$state/log ;;
-  disable) rm -f "$state/enabled/$3"; echo "$*" >>$state/log ;;
+  enable) [ -e $state/loaded ] && touch "$state/enabled/${@: -1}"; echo "$*" >>$state/log ;;
+  disable) rm -f "$state/enabled/${@: -1}"; echo "$*" >>$state/log ;;
+  restart | stop) echo "$*" >>$state/log ;;
   *) echo "unexpected: $*" >>$state/log; exit 1 ;;
 esac
 "#;
@@ -34,6 +35,8 @@ pub fn bare(server: &Server, scratch: &Path) {
     let at = scratch.display();
     let options = format!("lowerdir=/usr,upperdir={at}/upper,workdir={at}/work");
     mount(Some("overlay"), "/usr", Some("overlay"), MsFlags::empty(), Some(&*options)).unwrap();
+    // What dpkg's triggers write to.
+    mount(Some("tmpfs"), "/var/cache", Some("tmpfs"), MsFlags::empty(), none).unwrap();
     server.remove_account(RECONCILER);
     server.remove_account(PORTAL);
     for dir in ["/etc/service-connector", "/var/lib/service-connector", "/run/service-connector"] {

@@ -10,7 +10,7 @@ use std::process::Command;
 use service_connector::wire::Said;
 
 use crate::kit::{Root, kit, success};
-use crate::server::{ANALYSTS, RECONCILER, on_a_server, root_or_say_so};
+use crate::server::{ANALYSTS, RECONCILER, install, on_a_server, root_or_say_so};
 use crate::talk::{self, HELPER, files, holds, look_line, put_line};
 
 const PASS: &str = "service-connector-reconcile.service";
@@ -214,7 +214,7 @@ fn the_programs_call_nothing_that_their_units_filter() {
         assert!(foreign.is_empty(), "the helper: {foreign:?}");
 
         let binary = "/usr/bin/service-connector";
-        server.install(Path::new(env!("CARGO_BIN_EXE_service-connector")), binary);
+        install(Path::new(env!("CARGO_BIN_EXE_service-connector")), binary);
         places_of_a_pass(server);
         server.dir("/run/traced", RECONCILER, RECONCILER, 0o700);
         let mut pass = server.run_as(RECONCILER, "strace");
@@ -230,11 +230,9 @@ const CONFIG: &str = "/etc/service-connector/service-connector.yaml";
 /// The kit's configuration, with homes of our own.
 fn places_of_a_pass(server: &crate::server::Server) {
     let text = fs::read_to_string(kit().join("config/service-connector.yaml")).unwrap();
-    let lines = text.lines().filter_map(|line| match line.split_once(':') {
-        Some(("homes", _)) => Some("homes: { direct: /var/lib/service-connector/state/homes }"),
-        // Whom a command of root's becomes; a pass is that user's already.
-        Some(("user", _)) => None,
-        _ => Some(line),
+    let lines = text.lines().map(|line| match line.split_once(':') {
+        Some(("homes", _)) => "homes: { direct: /var/lib/service-connector/state/homes }",
+        _ => line,
     });
     server.root_file(CONFIG, &lines.map(|line| format!("{line}\n")).collect::<String>());
     let people = fs::read_to_string(kit().join("config/people.yaml")).unwrap();
