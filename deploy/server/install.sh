@@ -3,7 +3,7 @@
 # second run finds nothing to do, and finishes a first one that was cut off.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=deploy/server/live-tokens.sh
+# shellcheck source=live-tokens.sh
 . "$here/live-tokens.sh"
 
 usage() {

@@ -2,20 +2,25 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 
+use tempfile::TempDir;
+
 use crate::kit::{kit, success};
 use crate::server::{PORTAL, RECONCILER, Server, on_a_server};
+use crate::units::bounding_set;
 
 /// Enabled units are names in a directory; what was asked for is in a log.
 const SYSTEMCTL: &str = r#"#!/bin/bash
 state=/run/systemctl
 mkdir -p $state/enabled
-[ "$1" != -q ] || shift
+quiet=
+[ "$1" != -q ] || { quiet=1; shift; }
 case "$1" in
-  is-enabled | is-active) [ -e "$state/enabled/$2" ] ;;
+  is-enabled | is-active) [ -e "$state/enabled/$2" ] && { [ "$quiet" ] || echo enabled; } ;;
   show) [ -e $state/loaded ] && echo no || echo yes ;;
   daemon-reload) touch $state/loaded; echo "$*" >>$state/log ;;
   enable) [ -e $state/loaded ] && touch "$state/enabled/${@: -1}"; echo "$*" >>$state/log ;;
@@ -56,17 +61,23 @@ pub fn asked() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// The programs of this build.
+fn programs() -> TempDir {
+    let programs = tempfile::tempdir().unwrap();
+    for (name, from) in [
+        ("service-connector", env!("CARGO_BIN_EXE_service-connector")),
+        ("install-service-env", env!("CARGO_BIN_EXE_install-service-env")),
+    ] {
+        std::os::unix::fs::symlink(from, programs.path().join(name)).unwrap();
+    }
+    programs
+}
+
 #[test]
 fn units_are_started_once_and_stopped_when_they_go() {
     on_a_server("units_are_started_once_and_stopped_when_they_go", |server| {
-        let (scratch, programs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (scratch, programs) = (tempfile::tempdir().unwrap(), programs());
         bare(server, scratch.path());
-        for (name, from) in [
-            ("service-connector", env!("CARGO_BIN_EXE_service-connector")),
-            ("install-service-env", env!("CARGO_BIN_EXE_install-service-env")),
-        ] {
-            std::os::unix::fs::symlink(from, programs.path().join(name)).unwrap();
-        }
         let install = |options: &[&str]| {
             let mut command = Command::new(kit().join("install.sh"));
             success(command.args(options).arg("--binaries").arg(programs.path()))
@@ -94,4 +105,74 @@ fn units_are_started_once_and_stopped_when_they_go() {
         assert!(Path::new("/var/lib/service-connector/state").exists());
     });
     assert!(!Path::new("/usr/lib/sysusers.d/service-connector.conf").exists());
+}
+
+/// What doctor says of this server, called by root, and by a pass's user in the bounds of its unit.
+fn all_is_well(bounds: Option<&str>) {
+    let (uid, gid) = ids_of(RECONCILER);
+    let mut doctor = match bounds {
+        None => Command::new("/usr/bin/service-connector"),
+        Some(bounds) => {
+            let mut bounded = Command::new("setpriv");
+            bounded.arg(format!("--bounding-set={bounds}")).args(["--clear-groups"]);
+            bounded.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}"));
+            bounded.arg("/usr/bin/service-connector");
+            bounded
+        }
+    };
+    doctor.arg("doctor").current_dir("/").env_clear().env("PATH", "/usr/sbin:/usr/bin");
+    let said = success(&mut doctor);
+    let is_well = |line: &&str| line.starts_with("ok  ") || line.starts_with("--  clock: ");
+    let wrong: Vec<_> = said.lines().filter(|line| !line.is_empty() && !is_well(line)).collect();
+    assert!(wrong.is_empty() && said.lines().count() > 10, "{said}");
+    assert!(said.contains("ok  homes: "), "{said}");
+}
+
+fn ids_of(name: &str) -> (String, String) {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+    let fields: Vec<_> = line.split(':').collect();
+    (fields[2].to_owned(), fields[3].to_owned())
+}
+
+#[test]
+fn doctor_finds_nothing_wrong_with_what_was_set_up() {
+    on_a_server("doctor_finds_nothing_wrong_with_what_was_set_up", |server| {
+        let (scratch, programs) = (tempfile::tempdir().unwrap(), programs());
+        bare(server, scratch.path());
+        let set_up = |way: &str| {
+            let mut install = Command::new(kit().join("install.sh"));
+            success(install.arg(way).arg("--binaries").arg(programs.path()));
+        };
+        set_up("--sudo");
+        let pass = |arguments: &[&str]| {
+            let mut command = Command::new("/usr/bin/service-connector");
+            success(command.args(arguments).current_dir("/"))
+        };
+        pass(&["validate"]);
+        pass(&["reconcile"]);
+        all_is_well(None);
+        // sudo needs no capability that its drop-in does not leave.
+        let drop_in = fs::read_to_string(kit().join("systemd/sudo.conf")).unwrap();
+        all_is_well(Some(&bounding_set(&drop_in)));
+
+        set_up("--socket");
+        let socket = "/run/service-connector/install.sock";
+        // Should this test fail, it ends with its thread.
+        let mut activate = Command::new("setpriv");
+        activate.args(["--pdeathsig=KILL", "systemd-socket-activate"]);
+        activate.args(["--accept", "--inetd", "--listen", socket, "/usr/sbin/install-service-env"]);
+        let mut listener = activate.stderr(Stdio::null()).spawn().unwrap();
+        while !Path::new(socket).exists() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // As the socket's unit says.
+        success(Command::new("chown").args([&format!("{RECONCILER}:root"), socket]));
+        success(Command::new("chmod").args(["600", socket]));
+        all_is_well(None);
+        let pass_unit = fs::read_to_string(kit().join("systemd/service-connector-reconcile.service"));
+        all_is_well(Some(&bounding_set(&pass_unit.unwrap())));
+        listener.kill().unwrap();
+        listener.wait().unwrap();
+    });
 }

@@ -1,7 +1,7 @@
 //! Taking it down: what is said of keys that still work, and what stays.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -130,6 +130,32 @@ fn purge_removes_configuration_secrets_and_state() {
     for gone in ["/etc/service-connector", "/var/lib/service-connector", "/run/service-connector"] {
         assert!(!root.has(gone), "{gone}");
     }
+}
+
+#[test]
+fn tokens_are_counted_without_sqlites_own_program() {
+    if !root_or_say_so("tokens_are_counted_without_sqlites_own_program") {
+        return;
+    }
+    let root = Root::new();
+    root.install(&[]);
+    let (uid, gid) = (root.uid("service-connector"), root.gid("service-connector"));
+    state_with_tokens(&root.at(STATE), uid, gid);
+    let path = tempfile::tempdir().unwrap();
+    fs::set_permissions(path.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for entry in ["/usr/bin", "/usr/sbin"].iter().flat_map(|dir| fs::read_dir(dir).unwrap()) {
+        let program = entry.unwrap().path();
+        let name = program.file_name().unwrap();
+        if name != "sqlite3" {
+            // One that is in both is the first.
+            drop(symlink(&program, path.path().join(name)));
+        }
+    }
+    let said = success(root.command(&["--uninstall", "--dry-run"]).env("PATH", path.path()));
+    assert!(said.contains("5 live tokens remain: crm 2, invoicing 2, wiki 1."), "{said}");
+    fs::remove_file(path.path().join("python3")).unwrap();
+    let said = success(root.command(&["--uninstall", "--dry-run"]).env("PATH", path.path()));
+    assert!(said.contains("could not be counted (neither sqlite3 nor python3"), "{said}");
 }
 
 #[test]

@@ -114,10 +114,9 @@ fn the_drop_in_for_sudo_takes_back_all_that_forbids_new_privileges() {
     assert!(DROP_IN.contains(PASS));
 }
 
-/// `CAP_SETUID CAP_KILL` as setpriv writes it.
-fn bounding_set(text: &str) -> String {
-    let names = setting(text, "CapabilityBoundingSet");
-    let [names] = names[..] else { panic!("{names:?}") };
+/// What a unit leaves, as setpriv takes it: of settings that add up, the last after an empty one.
+pub fn bounding_set(text: &str) -> String {
+    let names = *setting(text, "CapabilityBoundingSet").last().unwrap();
     let lower = names.split(' ').filter_map(|name| name.strip_prefix("CAP_"));
     let added: Vec<_> = lower.map(|name| format!(",+{}", name.to_lowercase())).collect();
     format!("-all{}", added.concat())
