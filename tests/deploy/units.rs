@@ -1,0 +1,243 @@
+//! The units: that systemd takes them, how much they leave open, and that what they leave open is
+//! enough for the programs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use service_connector::wire::Said;
+
+use crate::kit::{Root, kit, success};
+use crate::server::{ANALYSTS, RECONCILER, install, on_a_server, root_or_say_so};
+use crate::talk::{self, HELPER, files, holds, look_line, put_line};
+
+const PASS: &str = "service-connector-reconcile.service";
+const HELPER_UNIT: &str = "service-connector-install@.service";
+const DROP_IN: &str = "/etc/systemd/system/service-connector-reconcile.service.d/sudo.conf";
+
+fn unit(name: &str) -> String {
+    fs::read_to_string(kit().join("systemd").join(name)).unwrap()
+}
+
+#[test]
+fn systemd_takes_the_units_of_both_ways() {
+    if !root_or_say_so("systemd_takes_the_units_of_both_ways") {
+        return;
+    }
+    for way in ["--socket", "--sudo"] {
+        let root = Root::new();
+        root.install(&[way]);
+        // Targets and slices that ours stand in.
+        let systems = Path::new("/usr/lib/systemd/system");
+        let ours = root.at("/usr/lib/systemd/system");
+        let mut names: Vec<_> =
+            fs::read_dir(&ours).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names.len(), if way == "--sudo" { 2 } else { 4 }, "{names:?}");
+        for entry in fs::read_dir(systems).unwrap() {
+            let path = entry.unwrap().path();
+            let is_needed =
+                path.extension().is_some_and(|kind| kind == "target" || kind == "slice");
+            if is_needed {
+                fs::copy(&path, ours.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        let mut verify = Command::new("systemd-analyze");
+        verify.arg(format!("--root={}", root.at("/").display())).args(["--man=no", "verify"]);
+        verify.args(names);
+        let output = verify.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert_eq!((String::from_utf8_lossy(&said).as_ref(), output.status.code()), ("", Some(0)));
+    }
+}
+
+/// What `systemd-analyze security` makes of a unit, in tenths.
+fn exposure(path: &Path) -> u32 {
+    let mut analyze = Command::new("systemd-analyze");
+    analyze.args(["security", "--offline=true", "--no-pager", "--json=off"]).arg(path);
+    // The colours and the face are for terminals.
+    let said = success(analyze.env_clear().env("PATH", "/usr/bin").env("LC_ALL", "C.UTF-8"));
+    let line = said.lines().find(|line| line.contains("Overall exposure level")).unwrap();
+    let level = line.rsplit(": ").next().unwrap().split(' ').next().unwrap();
+    level.replace('.', "").parse().unwrap()
+}
+
+#[test]
+fn the_units_leave_little_open() {
+    if !root_or_say_so("the_units_leave_little_open") {
+        return;
+    }
+    let units = kit().join("systemd");
+    let (pass, helper) = (exposure(&units.join(PASS)), exposure(&units.join(HELPER_UNIT)));
+    assert!(pass <= 15, "the pass: {pass} tenths");
+    assert!(helper <= 18, "the helper: {helper} tenths");
+}
+
+/// The value of a setting of a unit; of one that is there more than once, all of them.
+fn setting<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).collect()
+}
+
+#[test]
+fn the_drop_in_for_sudo_takes_back_all_that_forbids_new_privileges() {
+    // systemd.exec(5), NoNewPrivileges: these imply it for a unit that is not root's.
+    const IMPLY: [&str; 13] = [
+        "SystemCallFilter",
+        "SystemCallArchitectures",
+        "RestrictAddressFamilies",
+        "RestrictNamespaces",
+        "PrivateDevices",
+        "ProtectKernelTunables",
+        "ProtectKernelModules",
+        "ProtectKernelLogs",
+        "ProtectClock",
+        "MemoryDenyWriteExecute",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+        "LockPersonality",
+    ];
+    let (pass, drop_in) = (unit(PASS), unit("sudo.conf"));
+    for name in IMPLY.iter().chain(&["NoNewPrivileges", "ProtectHostname"]) {
+        if !setting(&pass, name).is_empty() {
+            let taken_back = setting(&drop_in, name);
+            assert!(matches!(taken_back[..], ["no" | ""]), "{name}: {taken_back:?}");
+        }
+    }
+    // What sudo starts stays in the same bounds.
+    let helper = unit(HELPER_UNIT);
+    let bounds = setting(&drop_in, "CapabilityBoundingSet").concat();
+    for capability in setting(&helper, "CapabilityBoundingSet")[0].split(' ') {
+        assert!(bounds.contains(capability), "{capability}");
+    }
+    assert!(DROP_IN.contains(PASS));
+}
+
+/// What a unit leaves, as setpriv takes it: of settings that add up, the last after an empty one.
+pub fn bounding_set(text: &str) -> String {
+    let names = *setting(text, "CapabilityBoundingSet").last().unwrap();
+    let lower = names.split(' ').filter_map(|name| name.strip_prefix("CAP_"));
+    let added: Vec<_> = lower.map(|name| format!(",+{}", name.to_lowercase())).collect();
+    format!("-all{}", added.concat())
+}
+
+#[test]
+fn the_helper_needs_no_more_capabilities_than_its_unit_leaves_it() {
+    on_a_server("the_helper_needs_no_more_capabilities_than_its_unit_leaves_it", |server| {
+        talk::install(server);
+        let home = server.account("alice", 3001, &[ANALYSTS]);
+        let set = files(1, &["sc_crm.md"]);
+        let with = |bounds: &str| {
+            let mut helper = Command::new("setpriv");
+            helper.args(["--no-new-privs", &format!("--bounding-set={bounds}"), "--", HELPER]);
+            let lines = [put_line(1, "alice", &set), look_line(2, "alice")].concat();
+            talk::said(&talk::run(helper, &lines))
+        };
+        let bounds = bounding_set(&unit(HELPER_UNIT));
+        let said = with(&bounds);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said.iter().all(|said| matches!(said, Said::Reply(_))), "{said:?}");
+        holds(&home, 3001, &set);
+        // And no fewer: each is there for a reason. (KILL ends a child that hangs, which is
+        // tried where the helper's processes are.)
+        fs::remove_file(home.join(".service_env")).unwrap();
+        for without in [",+setuid", ",+setgid"] {
+            with(&bounds.replace(without, ""));
+            assert!(!home.join(".service_env").exists(), "{without}");
+        }
+    });
+}
+
+/// The system calls of a filter, with those of the sets that it names.
+fn allowed(unit: &str) -> BTreeSet<String> {
+    let mut calls = BTreeSet::new();
+    for filter in setting(unit, "SystemCallFilter") {
+        let (removes, names) = match filter.strip_prefix('~') {
+            Some(names) => (true, names),
+            None => (false, filter),
+        };
+        for name in names.split(' ') {
+            for call in members(name) {
+                if removes {
+                    calls.remove(&call)
+                } else {
+                    calls.insert(call)
+                };
+            }
+        }
+    }
+    assert!(calls.len() > 100, "{calls:?}");
+    // What every filter has besides (systemd.exec(5)).
+    calls.extend(members("@default"));
+    calls
+}
+
+fn members(name: &str) -> BTreeSet<String> {
+    if !name.starts_with('@') {
+        return BTreeSet::from([name.to_owned()]);
+    }
+    let said =
+        success(Command::new("systemd-analyze").args(["syscall-filter", "--no-pager", name]));
+    let lines = said.lines().skip(1).map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).flat_map(members).collect()
+}
+
+/// The system calls that `strace -f -o` wrote down.
+fn called(trace: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(trace).unwrap();
+    let call = |line: &str| {
+        let line = line.split_once(' ')?.1.trim_start();
+        let name = line.split_once('(')?.0;
+        let is_name =
+            name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
+        (is_name && !name.is_empty()).then(|| name.to_owned())
+    };
+    let calls: BTreeSet<_> = text.lines().filter_map(call).collect();
+    assert!(calls.contains("openat") && calls.contains("execve"), "{calls:?}");
+    calls
+}
+
+#[test]
+fn the_programs_call_nothing_that_their_units_filter() {
+    on_a_server("the_programs_call_nothing_that_their_units_filter", |server| {
+        talk::install(server);
+        let home = server.account("alice", 3001, &[ANALYSTS]);
+        let set = files(1, &["sc_crm.md"]);
+        let mut helper = Command::new("strace");
+        helper.args(["-f", "-o", "/run/helper", HELPER]);
+        let lines = [put_line(1, "alice", &set), look_line(2, "alice")].concat();
+        assert_eq!(talk::said(&talk::run(helper, &lines)).len(), 2);
+        holds(&home, 3001, &set);
+        let foreign = &called(Path::new("/run/helper")) - &allowed(&unit(HELPER_UNIT));
+        assert!(foreign.is_empty(), "the helper: {foreign:?}");
+
+        let binary = "/usr/bin/service-connector";
+        install(Path::new(env!("CARGO_BIN_EXE_service-connector")), binary);
+        places_of_a_pass(server);
+        server.dir("/run/traced", RECONCILER, RECONCILER, 0o700);
+        let mut pass = server.run_as(RECONCILER, "strace");
+        pass.args(["-f", "-o", "/run/traced/pass", binary, "--config", CONFIG, "reconcile"]);
+        success(pass.current_dir("/"));
+        let foreign = &called(Path::new("/run/traced/pass")) - &allowed(&unit(PASS));
+        assert!(foreign.is_empty(), "the pass: {foreign:?}");
+    });
+}
+
+const CONFIG: &str = "/etc/service-connector/service-connector.yaml";
+
+/// The kit's configuration, with homes of our own.
+fn places_of_a_pass(server: &crate::server::Server) {
+    let text = fs::read_to_string(kit().join("config/service-connector.yaml")).unwrap();
+    let lines = text.lines().map(|line| match line.split_once(':') {
+        Some(("homes", _)) => "homes: { direct: /var/lib/service-connector/state/homes }",
+        _ => line,
+    });
+    server.root_file(CONFIG, &lines.map(|line| format!("{line}\n")).collect::<String>());
+    let people = fs::read_to_string(kit().join("config/people.yaml")).unwrap();
+    server.root_file("/etc/service-connector/people.yaml", &people);
+    let desired = "/var/lib/service-connector/desired/desired.yaml";
+    server.file(desired, "version: 1\nusers: {}\n", crate::server::PORTAL, RECONCILER, 0o660);
+    let mode = fs::metadata(desired).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+}
