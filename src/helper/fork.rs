@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "fork, and leaving the child, have no safe form")]
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::unistd::ForkResult;
@@ -51,6 +51,11 @@ impl Child {
         // It fails only for a child that has ended, or for one that we may not kill: then there
         // is nothing more to be done, and its answer is not waited for.
         rustix::process::pidfd_send_signal(&self.process, Signal::KILL).ok();
+    }
+
+    /// Readable once it has ended (`pidfd_open(2)`).
+    pub(super) fn end(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
     }
 
     /// Whether it is gone, and no zombie either.

@@ -63,7 +63,6 @@ impl<'a> Pool<'a> {
     /// not for its user's process to have.
     pub(super) fn start(&mut self, request: &Request<&RawValue>, forget_the_rest: impl FnOnce()) {
         let is_put = matches!(request.what, Asked::Put { .. });
-        self.leaving.retain(|child| !child.is_gone());
         if self.leaving.len() >= HANGING {
             let why = "too many homes hang: is their file system?";
             return self.answered.push(failed(request.id, is_put, why));
@@ -99,9 +98,12 @@ impl<'a> Pool<'a> {
             Some(Duration::ZERO)
         };
         let children = self.running.iter().map(|running| running.child.answer.as_fd());
-        let handles: Vec<BorrowedFd<'_>> = children.chain(input).collect();
+        let ends = self.leaving.iter().map(Child::end);
+        let handles: Vec<BorrowedFd<'_>> = children.chain(ends).chain(input).collect();
         let mut ready = fork::readable(&handles, time)?;
         let has_input = input.is_some() && ready.pop() == Some(true);
+        ready.truncate(self.running.len());
+        self.leaving.retain(|child| !child.is_gone());
         let mut replies = std::mem::take(&mut self.answered);
         for (place, ready) in ready.into_iter().enumerate().rev() {
             let running = &mut self.running[place];

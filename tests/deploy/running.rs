@@ -170,7 +170,8 @@ fn doctor_finds_nothing_wrong_with_what_was_set_up() {
         success(Command::new("chown").args([&format!("{RECONCILER}:root"), socket]));
         success(Command::new("chmod").args(["600", socket]));
         all_is_well(None);
-        let pass_unit = fs::read_to_string(kit().join("systemd/service-connector-reconcile.service"));
+        let pass_unit =
+            fs::read_to_string(kit().join("systemd/service-connector-reconcile.service"));
         all_is_well(Some(&bounding_set(&pass_unit.unwrap())));
         listener.kill().unwrap();
         listener.wait().unwrap();

@@ -1,7 +1,7 @@
 //! What a user can do to the process that works in their home: it is theirs by uid, and nothing
 //! more.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,6 +64,34 @@ fn a_process_that_is_stopped_is_ended_at_its_deadline() {
         talk::put("bob", &files(1, &["sc_crm.md"])).unwrap();
         end(stopper);
         talk::put("alice", &files(99, &[])).unwrap();
+    });
+}
+
+#[test]
+fn a_process_that_was_given_up_does_not_stay_while_the_helper_goes_on() {
+    on_a_server("a_process_that_was_given_up_does_not_stay_while_the_helper_goes_on", |server| {
+        talk::install(server);
+        server.account("alice", 32_051, &[ANALYSTS]);
+        // Not until the deadline: the process waits for a lock that its user holds, and is stopped
+        // there.
+        let mut locker = server.run_as("alice", "flock");
+        let mut locker = locker.args(["/home/alice", "sleep", "30"]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let stopper = loop_of(server, "alice", "kill -STOP $P");
+        let mut helper = Command::new(talk::HELPER);
+        let mut helper = helper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdin = helper.stdin.take().unwrap();
+        stdin.write_all(&talk::put_line(1, "alice", &files(1, &[]))).unwrap();
+        let mut line = String::new();
+        BufReader::new(helper.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("longer than allowed"), "{line}");
+        wait_until(|| !runs_as(32_051));
+        assert!(helper.try_wait().unwrap().is_none(), "the helper goes on");
+        drop(stdin);
+        assert!(helper.wait().unwrap().success());
+        end(stopper);
+        locker.kill().unwrap();
+        locker.wait().unwrap();
     });
 }
 
@@ -159,30 +187,29 @@ fn no_process_of_a_home_outlives_the_helper() {
     on_a_server("no_process_of_a_home_outlives_the_helper", |server| {
         talk::install(server);
         server.account("alice", 32_041, &[ANALYSTS]);
-        let is_there = || {
-            let mut find = Command::new("pgrep");
-            find.args(["-U", "32041", "-x", "install-service"]);
-            find.output().unwrap().status.success()
-        };
         // A lock on the home makes the process wait.
         let mut locker = server.run_as("alice", "flock");
         let mut locker = locker.args(["/home/alice", "sleep", "30"]).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(300));
         let mut helper = Command::new(talk::HELPER);
         let mut helper = helper.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        std::io::Write::write_all(
-            helper.stdin.as_mut().unwrap(),
-            &talk::put_line(1, "alice", &files(1, &[])),
-        )
-        .unwrap();
-        wait_until(is_there);
+        let mut stdin = helper.stdin.take().unwrap();
+        stdin.write_all(&talk::put_line(1, "alice", &files(1, &[]))).unwrap();
+        wait_until(|| runs_as(32_041));
         helper.kill().unwrap();
         helper.wait().unwrap();
-        wait_until(|| !is_there());
+        wait_until(|| !runs_as(32_041));
         locker.kill().unwrap();
         locker.wait().unwrap();
         assert!(!Path::new("/home/alice/.service_env").exists());
     });
+}
+
+/// Whether a process of the helper's runs as this uid.
+fn runs_as(uid: u32) -> bool {
+    let mut find = Command::new("pgrep");
+    find.args(["-U", &uid.to_string(), "-x", "install-service"]);
+    find.output().unwrap().status.success()
 }
 
 fn wait_until(mut is_so: impl FnMut() -> bool) {
