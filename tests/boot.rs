@@ -40,9 +40,8 @@ fn boot(way: &str) {
         run(Command::new("cp").arg("-a").arg(source.join(part)).arg(to));
     }
     let mut boot = Command::new("timeout");
-    boot.args(["--signal=KILL", PATIENCE, "unshare"]);
-    boot.args(["--mount", "--pid", "--fork", "--net", "--uts", "--ipc", "--cgroup"]);
-    boot.args(["--kill-child", "bash"]).arg(kit.join("tests/boot/boot.sh"));
+    boot.args(["--signal=KILL", PATIENCE, "unshare", "--mount", "bash"]);
+    boot.arg(kit.join("tests/boot/enclose.sh"));
     let booted = boot.arg(scratch.path()).arg(way).output().unwrap();
     let said = fs::read_to_string(scratch.path().join("out")).unwrap_or_default();
     assert!(

@@ -3,6 +3,7 @@
 # second run finds nothing to do, and finishes a first one that was cut off.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+live_count=unknown
 # shellcheck source=live-tokens.sh
 . "$here/live-tokens.sh"
 
@@ -19,6 +20,7 @@ Usage: deploy/server/install.sh [OPTION]...
   --root DIR              set up the system below DIR, and leave the running one alone
   --uninstall             remove programs, units and rules; say how many live tokens remain
   --purge                 with --uninstall: configuration, shared secrets and state, too
+  --lose-keys             with --purge: even while tokens live, which nobody can revoke then
 END
 }
 
@@ -27,13 +29,14 @@ fail() {
   exit 1
 }
 
-dry='' root='' group='' binaries='' way='' uninstall='' purge=''
+dry='' root='' group='' binaries='' way='' uninstall='' purge='' lose_keys=''
 while [ $# -gt 0 ]; do
   case "$1" in
     --dry-run) dry=1 ;;
     --sudo | --socket) way=${1#--} ;;
     --uninstall) uninstall=1 ;;
     --purge) purge=1 ;;
+    --lose-keys) lose_keys=1 ;;
     --root | --analysts-group | --binaries)
       [ -n "${2:-}" ] || fail "$1 needs a value"
       case "$1" in
@@ -50,9 +53,12 @@ while [ $# -gt 0 ]; do
 done
 [ "$root" != / ] || root=
 [ -z "$purge" ] || [ -n "$uninstall" ] || fail "--purge goes with --uninstall"
+[ -z "$lose_keys" ] || [ -n "$purge" ] || fail "--lose-keys goes with --purge"
 [ "$(id -u)" = 0 ] || fail "only root can set up a server: sudo deploy/server/install.sh"
 
 etc=$root/etc/service-connector
+# The configuration as it was last put: what differs from it was edited.
+shipped=$root/usr/share/service-connector/shipped
 unit_dir=$root/usr/lib/systemd/system
 dropin_dir=$root/etc/systemd/system/service-connector-reconcile.service.d
 sudoers=$root/etc/sudoers.d/service-connector
@@ -108,15 +114,23 @@ put() {
   mv -fT -- "$new" "$to"
 }
 
-# configure FILE DEST [EARLIER]: one that was edited stays, with ours beside it. EARLIER is ours too.
+# configure FILE DEST [EARLIER]: one that was edited stays, with ours beside it if ours is another than
+# the last time. EARLIER is ours, too.
 configure() {
-  local from=$1 to=$2 earlier=${3:-}
-  if [ ! -e "$to" ] || { [ -n "$earlier" ] && cmp -s -- "$earlier" "$to"; }; then
+  local from=$1 to=$2 earlier=${3:-} last
+  last=$shipped${to#"$etc"}
+  if [ ! -e "$to" ] || cmp -s -- "$last" "$to" || { [ -n "$earlier" ] && cmp -s -- "$earlier" "$to"; }; then
     put "$from" "$to" 644
-  elif ! cmp -s -- "$from" "$to" && ! is_so "$from" "$to.new" 644; then
+  elif ! cmp -s -- "$from" "$to" && ! cmp -s -- "$from" "$last"; then
     echo "${to#"$root"} was edited, and stays; the new one goes beside it"
     put "$from" "$to.new" 644
   fi
+  put "$from" "$last" 644
+}
+
+# offer FILE DEST: the same, and what was removed stays so.
+offer() {
+  if [ -e "$2" ] || [ ! -e "$shipped${2#"$etc"}" ]; then configure "$1" "$2"; fi
 }
 
 # drop PATH: removes a file of ours, if it is there.
@@ -190,6 +204,13 @@ make_configuration() {
   configure "$stage/$way.yaml" "$etc/service-connector.yaml" "$stage/$other.yaml"
   configure "$here/config/people.yaml" "$etc/people.yaml"
   configure "$stage/helper.conf" "$etc/helper.conf"
+  local file
+  for file in "$here"/../../registry/*.{yaml,svg}; do
+    [ ! -e "$file" ] || offer "$file" "$etc/registry/$(basename "$file")"
+  done
+  for file in "$here"/../../skills/sc_*.md; do
+    [ ! -e "$file" ] || offer "$file" "$etc/skills/$(basename "$file")"
+  done
 }
 
 build() {
@@ -298,9 +319,12 @@ set_up() {
 }
 
 take_down() {
+  live_tokens "$root"
+  if [ -n "$purge" ] && [ -z "$lose_keys" ] && [ "$live_count" != 0 ]; then
+    fail "nothing was removed: --purge would leave keys that nobody can revoke; --lose-keys if so be it"
+  fi
   stop "$timer"
   stop service-connector-reconcile.service
-  live_tokens "$root"
   drop_socket
   drop "$sudoers"
   drop "$dropin_dir/sudo.conf"
@@ -315,6 +339,8 @@ take_down() {
   drop "$root/usr/sbin/install-service-env"
   if systemd_runs && [ -n "$did" ] && [ -z "$dry" ]; then systemctl daemon-reload; fi
   local dir
+  if [ -d "$shipped" ] && doing "remove ${shipped#"$root"}/"; then rm -rf -- "$shipped"; fi
+  drop_dir "$root/usr/share/service-connector"
   for dir in "$root/run/service-connector" "$root/var/lib/service-connector" "$etc"; do
     [ -d "$dir" ] || continue
     if [ -z "$purge" ]; then

@@ -3,8 +3,9 @@
 
 # live_tokens ROOT: says how many tokens the state below ROOT knows to be live, or may be, and
 # what to do about them. It changes nothing, and reads as the state's owner: whoever that is
-# chooses what lies there.
+# chooses what lies there. Leaves the number in live_count; `unknown` if it could not be counted.
 live_tokens() {
+  live_count=0
   live_dir=$1/var/lib/service-connector/state
   live_db=$live_dir/state.sqlite3
   if [ ! -e "$live_db" ]; then
@@ -12,11 +13,11 @@ live_tokens() {
     return
   fi
   if ! live_rows=$(live_query "$live_db" 2>&1); then
+    live_count=unknown
     echo "How many live tokens remain could not be counted ($live_rows)."
     echo "Keep $live_dir: it alone knows them."
     return
   fi
-  live_count=0
   live_services=
   while IFS='|' read -r live_service live_of; do
     [ -n "$live_service" ] || continue

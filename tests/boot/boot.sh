@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Boots systemd as the first process of namespaces of its own, on an overlay of this machine, with
-# the kit installed. Called by tests/boot.rs through unshare.
+# the kit installed. Called by enclose.sh.
 #   boot.sh SCRATCH WAY     WAY: socket or sudo
 # SCRATCH has bin/ and kit/; what the story says comes into SCRATCH/out.
 set -euo pipefail

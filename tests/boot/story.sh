@@ -11,7 +11,8 @@ install=("$kit/deploy/server/install.sh" --binaries "$bin")
 must() {
   "$@" && return
   echo "FAILED: $*"
-  systemctl --no-pager --failed
+  systemctl show -p ExecMainStatus service-connector-reconcile.service
+  journalctl --sync
   journalctl -q -b --no-pager -o cat | tail -40
   exit 1
 }
@@ -38,8 +39,8 @@ version: 1
 people:
   john: { email: john@your-domain.com }
 YAML
-cp "$kit"/registry/crm.* /etc/service-connector/registry/
-cp "$kit/skills/sc_crm.md" /etc/service-connector/skills/
+# This server has one service.
+rm /etc/service-connector/{registry/{invoicing,purchase_orders}.*,skills/sc_{invoicing,purchase_orders}.md}
 sed -i 's|^base_url: .*|base_url: http://127.0.0.1:7103|' /etc/service-connector/registry/crm.yaml
 head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n' | must "$kit/deploy/server/put-secret" SC_SECRET_CRM
 mkdir -p /run/crm

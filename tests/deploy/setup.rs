@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use crate::kit::{Root, failure, kit, success};
@@ -104,25 +105,54 @@ fn an_edited_configuration_stays_and_the_new_one_goes_beside_it() {
     if !root_or_say_so("an_edited_configuration_stays_and_the_new_one_goes_beside_it") {
         return;
     }
-    let root = Root::new();
+    let copy = tempfile::tempdir().unwrap();
+    success(Command::new("cp").arg("-a").arg(kit()).arg(copy.path().join("kit")));
+    let mut root = Root::new();
+    root.kit = copy.path().join("kit");
     root.install(&[]);
     let people = "/etc/service-connector/people.yaml";
-    let ours = root.read(people);
     let edited = "version: 1\npeople: {}\nrules:\n  - { domain: example.com }\n";
     fs::write(root.at(people), edited).unwrap();
     fs::write(root.at(CONFIG), "version: 1\n").unwrap();
+    assert_eq!(root.install(&[]), "nothing to do\n", "ours are what they were");
+    let newer = root.read(HELPER_CONF) + "# newer\n";
+    for name in ["people.yaml", "helper.conf"] {
+        fs::write(root.kit.join("config").join(name), &newer).unwrap();
+    }
     let said = root.install(&[]);
     assert!(said.contains("people.yaml was edited, and stays"), "{said}");
     assert_eq!(root.read(people), edited);
     assert_eq!(root.read(CONFIG), "version: 1\n");
-    assert_eq!(root.read(&format!("{people}.new")), ours);
-    assert!(!root.has(&format!("{HELPER_CONF}.new")), "that one was not edited");
+    assert_eq!(root.read(&format!("{people}.new")), newer);
+    assert_eq!(root.read(HELPER_CONF), newer, "that one was not edited");
+    assert!(!root.has(&format!("{HELPER_CONF}.new")));
+    fs::remove_file(root.at(&format!("{people}.new"))).unwrap();
     assert_eq!(root.install(&[]), "nothing to do\n");
     // Edits of desired.yaml are the very point of it.
     let desired = "/var/lib/service-connector/desired/desired.yaml";
     fs::write(root.at(desired), edited).unwrap();
     assert_eq!(root.install(&[]), "nothing to do\n");
     assert_eq!(root.read(desired), edited);
+}
+
+#[test]
+fn the_registry_and_the_skills_of_the_checkout_are_put_there() {
+    if !root_or_say_so("the_registry_and_the_skills_of_the_checkout_are_put_there") {
+        return;
+    }
+    let root = Root::new();
+    root.install(&[]);
+    for file in ["registry/crm.yaml", "registry/crm.svg", "skills/sc_crm.md"] {
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let there = format!("/etc/service-connector/{file}");
+        assert_eq!(root.read(&there), fs::read_to_string(ours).unwrap());
+    }
+    // What was removed or edited there stays so.
+    fs::remove_file(root.at("/etc/service-connector/registry/crm.yaml")).unwrap();
+    fs::write(root.at("/etc/service-connector/skills/sc_crm.md"), "another").unwrap();
+    assert_eq!(root.install(&[]), "nothing to do\n");
+    assert!(!root.has("/etc/service-connector/registry/crm.yaml"));
+    assert_eq!(root.read("/etc/service-connector/skills/sc_crm.md"), "another");
 }
 
 #[test]

@@ -125,7 +125,11 @@ fn purge_removes_configuration_secrets_and_state() {
     let complaint = failure(&mut root.command(&["--purge"]));
     assert!(complaint.contains("--purge goes with --uninstall"), "{complaint}");
     assert!(root.has(STATE));
-    let said = root.install(&["--uninstall", "--purge"]);
+    let before = root.tree();
+    let complaint = failure(&mut root.command(&["--uninstall", "--purge"]));
+    assert!(complaint.contains("keys that nobody can revoke"), "{complaint}");
+    assert!(root.tree().keys().eq(before.keys()), "nothing was removed");
+    let said = root.install(&["--uninstall", "--purge", "--lose-keys"]);
     assert!(said.contains("5 live tokens remain"), "{said}");
     for gone in ["/etc/service-connector", "/var/lib/service-connector", "/run/service-connector"] {
         assert!(!root.has(gone), "{gone}");
