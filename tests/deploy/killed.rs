@@ -9,8 +9,8 @@ use crate::server::root_or_say_so;
 /// Kills the script before its n-th command.
 const STOP: &str =
     "n=0; set -T; trap 'n=$((n + 1)); [ $n -lt \"$STOP_AT\" ] || kill -KILL $$' DEBUG\n";
-/// Between the points that are tried: all of them are a thousand.
-const STEP: usize = 71;
+/// Between the points that are tried: all of them are some 600.
+const STEP: usize = 97;
 
 #[test]
 fn a_set_up_that_was_killed_anywhere_is_finished_by_the_next() {
@@ -23,9 +23,9 @@ fn a_set_up_that_was_killed_anywhere_is_finished_by_the_next() {
     let scratch = tempfile::tempdir().unwrap();
     let stop = scratch.path().join("stop");
     fs::write(&stop, STOP).unwrap();
-    let step = if std::env::var_os("SC_TESTS_FULL").is_some() { 1 } else { STEP };
+    let stride = if std::env::var_os("SC_TESTS_FULL").is_some() { 1 } else { STEP };
     let mut points = 0;
-    for at in (1..).step_by(step) {
+    for at in (1..).step_by(stride) {
         let root = Root::new();
         let mut command = root.command(&["--sudo"]);
         // What it does not live to tidy away.

@@ -212,6 +212,36 @@ fn the_way_to_the_helper_can_be_changed_and_changed_back() {
     assert_eq!(again, by_socket);
 }
 
+/// Plays cargo: makes the programs where it would.
+const CARGO: &str = r#"#!/bin/bash
+case "$*" in
+  "build --release --locked") path=target/release/service-connector ;;
+  "build --release --locked --no-default-features --bin install-service-env --target-dir target/helper")
+    path=target/helper/release/install-service-env ;;
+  *) exit 1 ;;
+esac
+install -D /dev/stdin $path <<<"built: $*"
+"#;
+
+#[test]
+fn without_programs_it_builds_both_each_by_itself() {
+    if !root_or_say_so("without_programs_it_builds_both_each_by_itself") {
+        return;
+    }
+    let (copy, tools) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::create_dir(copy.path().join("deploy")).unwrap();
+    success(Command::new("cp").arg("-a").arg(kit()).arg(copy.path().join("deploy")));
+    let cargo = tools.path().join("cargo");
+    fs::write(&cargo, CARGO).unwrap();
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    let root = Root::new();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.path().display());
+    let mut install = Command::new(copy.path().join("deploy/server/install.sh"));
+    success(install.arg("--root").arg(root.at("/")).env("PATH", path));
+    assert_eq!(root.read("/usr/bin/service-connector"), "built: build --release --locked\n");
+    assert!(root.read("/usr/sbin/install-service-env").contains(" --no-default-features "));
+}
+
 #[test]
 fn a_broken_sudoers_rule_is_never_put_in_place() {
     if !root_or_say_so("a_broken_sudoers_rule_is_never_put_in_place") {

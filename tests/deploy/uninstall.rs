@@ -32,12 +32,12 @@ pub fn state_with_tokens(dir: &Path, uid: u32, gid: u32) {
     let database = rusqlite::Connection::open(dir.join("state.sqlite3")).unwrap();
     database.file_control::<&str>(None, rusqlite::FileControl::PersistWal(&mut 1)).unwrap();
     database.execute("INSERT INTO endpoint (id, body) VALUES (1, '{}')", []).unwrap();
-    let now = 1_000_000 * i64::try_from(jiff::Timestamp::now().as_second()).unwrap();
-    let (past, future) = (Some(now - 60_000_000), Some(now + 3_600_000_000));
+    let now = 1_000_000 * jiff::Timestamp::now().as_second();
+    let (ended, future) = (Some(now - 60_000_000), Some(now + 3_600_000_000));
     let tokens = [
         ("crm", "active", future, now),
         ("crm", "retiring", future, now),
-        ("crm", "active", past, now),
+        ("crm", "active", ended, now),
         ("invoicing", "revoking", future, now),
         ("invoicing", "issuing", None, now),
         ("invoicing", "issuing", None, now - 8 * 86_400_000_000),

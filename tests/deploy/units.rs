@@ -233,7 +233,7 @@ fn places_of_a_pass(server: &crate::server::Server) {
         Some(("homes", _)) => "homes: { direct: /var/lib/service-connector/state/homes }",
         _ => line,
     });
-    server.root_file(CONFIG, &lines.map(|line| format!("{line}\n")).collect::<String>());
+    server.root_file(CONFIG, &lines.collect::<Vec<_>>().join("\n"));
     let people = fs::read_to_string(kit().join("config/people.yaml")).unwrap();
     server.root_file("/etc/service-connector/people.yaml", &people);
     let desired = "/var/lib/service-connector/desired/desired.yaml";
