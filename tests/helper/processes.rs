@@ -14,23 +14,36 @@ use crate::server::{ANALYSTS, Server, on_a_server};
 use crate::talk::{self, files};
 
 /// A shell loop of a user's: `$P` is each process of that uid that is the helper's.
-fn loop_of(server: &Server, user: &str, body: &str) -> Child {
+fn loop_of(server: &Server, user: &str, body: &str) -> Loop {
     let script = format!(
         "while :; do for P in $(pgrep -U {} -x install-service); do {body}; done; done",
         server.ids(user).0
     );
     let mut command = server.run_as(user, "sh");
     command.args(["-c", &script]).stdout(Stdio::piped()).stderr(Stdio::null());
-    command.spawn().unwrap()
+    Loop(command.spawn().unwrap())
 }
 
-fn end(mut child: Child) -> String {
-    child.kill().unwrap();
-    let mut text = String::new();
-    // The loop's own children end by themselves, each within moments.
-    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-    child.wait().unwrap();
-    text
+/// A loop, which ends with the test.
+struct Loop(Child);
+
+impl Loop {
+    /// Ends it; what it said.
+    fn end(mut self) -> String {
+        self.0.kill().unwrap();
+        let mut text = String::new();
+        // Its own children end by themselves, each within moments.
+        self.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 /// Skills that take a moment to put.
@@ -62,7 +75,7 @@ fn a_process_that_is_stopped_is_ended_at_its_deadline() {
         assert!(is_ended && begun.elapsed() < Duration::from_mins(2), "{:?}", begun.elapsed());
         // Others are served meanwhile.
         talk::put("bob", &files(1, &["sc_crm.md"])).unwrap();
-        end(stopper);
+        stopper.end();
         talk::put("alice", &files(99, &[])).unwrap();
     });
 }
@@ -89,7 +102,7 @@ fn a_process_that_was_given_up_does_not_stay_while_the_helper_goes_on() {
         assert!(helper.try_wait().unwrap().is_none(), "the helper goes on");
         drop(stdin);
         assert!(helper.wait().unwrap().success());
-        end(stopper);
+        stopper.end();
         locker.kill().unwrap();
         locker.wait().unwrap();
     });
@@ -118,7 +131,7 @@ fn a_process_that_is_killed_is_an_answer_and_the_files_stay_whole() {
                 break;
             }
         }
-        end(killer);
+        killer.end();
         assert!(early > 0, "the killer never met the process");
         let last = files(1_000, &["sc_crm.md"]);
         talk::put("alice", &last).unwrap();
@@ -155,7 +168,7 @@ fn nobody_looks_into_the_process_of_their_home() {
                 talk::put(account, &large(fastrand::u64(..1000))).unwrap();
             }
         }
-        let text = end(spy);
+        let text = spy.end();
         let (met, other): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| *line == "met");
         assert!(!met.is_empty(), "the spy never met the process");
         assert!(other.is_empty(), "{other:?}");
@@ -177,7 +190,7 @@ fn limits_that_a_user_sets_on_the_process_spoil_their_own_home_alone() {
             talk::put("bob", &set).unwrap();
             talk::holds(&bob, 32_032, &set);
         }
-        end(limiter);
+        limiter.end();
         assert!(matches!(talk::look("alice"), HomeLook::Seen(_)));
     });
 }
