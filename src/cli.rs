@@ -21,6 +21,7 @@ mod settings;
 mod state;
 mod status;
 mod validate;
+mod watch;
 
 use std::io;
 use std::process::ExitCode;

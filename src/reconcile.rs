@@ -21,7 +21,7 @@ use crate::model::digest::{Digest, DigestPrefix};
 use crate::model::guard::{self, ApprovedPlan, Held, Limits};
 use crate::model::name::{EnvName, ServiceId};
 use crate::model::outcome::Outcome;
-use crate::model::plan::{self, Plan, Scope, World};
+use crate::model::plan::{self, Plan, Scope, World, due};
 use crate::model::registry::Registry;
 use crate::model::run::{Run, Setting};
 use crate::observe::{self, Intent, IntentError, Places, Wanted};
@@ -146,7 +146,21 @@ impl Pass {
         on_wait: impl FnOnce(),
         on_outcome: impl FnMut(&Outcome),
     ) -> Result<Passed, PassError> {
-        let _lock = PassLock::take(&self.places.state, on_wait)?;
+        let lock = PassLock::take(&self.places.state, on_wait)?;
+        self.run_under(&lock, expect, stop, on_outcome).await
+    }
+
+    /// The same, under a lock that is held.
+    ///
+    /// # Errors
+    /// As [`Pass::run`].
+    pub async fn run_under(
+        &self,
+        _lock: &PassLock,
+        expect: Option<DigestPrefix>,
+        stop: impl Future<Output = ()>,
+        on_outcome: impl FnMut(&Outcome),
+    ) -> Result<Passed, PassError> {
         let began = (self.clock)();
         self.refuse_lost_state().await?;
         let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;
@@ -171,6 +185,17 @@ impl Pass {
         let took = (self.clock)().duration_since(began);
         store.record_pass(&last_pass(&passed, began, took))?;
         Ok(passed)
+    }
+
+    /// When time alone may change what is to be done, as things are now: see [`due::next_due`].
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn next_due(&self) -> Result<Option<Timestamp>, PassError> {
+        let now = (self.clock)();
+        let (actual, intent) = self.gather(&Store::open_to_read(&self.places.state)?, now)?;
+        let desired = intent.desired.as_ref().ok().map(|wanted| &wanted.desired);
+        Ok(due::next_due(&actual, desired, &intent.registry, now))
     }
 
     /// Loads the state and reads the files, each on a core of its own: in a fleet both take a while.

@@ -126,6 +126,33 @@ impl PassLock {
     /// # Errors
     /// The lock file cannot be opened.
     pub fn take(state_dir: &Path, on_wait: impl FnOnce()) -> Result<Self, StoreError> {
+        let (path, file) = Self::open(state_dir)?;
+        let failed = |source| StoreError::File { path: path.clone(), source };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                on_wait();
+                file.lock().map_err(failed)?;
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        Ok(Self(file))
+    }
+
+    /// Takes the lock if nobody has it.
+    ///
+    /// # Errors
+    /// The lock file cannot be opened.
+    pub fn try_take(state_dir: &Path) -> Result<Option<Self>, StoreError> {
+        let (path, file) = Self::open(state_dir)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(source)) => Err(StoreError::File { path, source }),
+        }
+    }
+
+    fn open(state_dir: &Path) -> Result<(PathBuf, File), StoreError> {
         let path = state_dir.join(".pass.lock");
         let failed = |source| StoreError::File { path: path.clone(), source };
         let for_the_group = modes::GroupMayRead::begin();
@@ -139,15 +166,7 @@ impl PassLock {
             .mode(0o600)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                on_wait();
-                file.lock().map_err(failed)?;
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        Ok(Self(file))
+        Ok((path, file))
     }
 }
 

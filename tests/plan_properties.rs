@@ -13,6 +13,7 @@ use service_connector::model::digest::Digest;
 use service_connector::model::guard::{Held, approve};
 use service_connector::model::home::{FileFacts, HomeLook};
 use service_connector::model::name::OpId;
+use service_connector::model::plan::due::next_due;
 use service_connector::model::plan::text::{Palette, text};
 use service_connector::model::plan::{View, debts};
 use service_connector::model::registry::Contract;
@@ -169,6 +170,31 @@ proptest! {
             prop_assert!(tokens.len() <= 3, "too many tokens: {tokens:#?}");
             let wanted = !matches!(variant.wish, WishKind::Paused | WishKind::Unwanted);
             prop_assert!(!wanted || has_key(&given), "no key that works");
+        }
+    }
+
+    #[test]
+    fn until_something_is_due_the_plan_is_the_same(
+        variant in variants(),
+        waits in proptest::collection::vec(1i64..24 * 120, 0..4),
+        parts in proptest::collection::vec(0i64..1000, 8),
+    ) {
+        let (mut given, mut services) = variant.given();
+        for wait in std::iter::once(0).chain(waits) {
+            given.now += SignedDuration::from_hours(wait);
+            simulated::pass(&mut given, &mut services);
+            let began = given.now;
+            let digest = given.plan().digest(&given.actual);
+            let due = next_due(&given.actual, Some(&given.desired), &given.registry, began);
+            // Without anything due, nothing ever changes: years are as good as for ever.
+            let due = due.unwrap_or(later(began, days(2000)));
+            let ahead = due.duration_since(began);
+            for part in &parts {
+                given.now = later(began, ahead * i32::try_from(*part).unwrap() / 1000);
+                let then = given.plan().digest(&given.actual);
+                prop_assert!(then == digest, "at {}, before {due}", given.now);
+            }
+            given.now = began;
         }
     }
 

@@ -13,7 +13,7 @@ use crate::reconcile::Passed;
 use super::plan::{FormArgs, ScopeArgs};
 use super::report::{self, Progress, say};
 use super::settings::Settings;
-use super::{Failure, block_on, stop};
+use super::{Failure, block_on, stop, watch};
 
 /// Do what must be done: one pass. What fails is tried again by the next.
 #[derive(clap::Args, Default)]
@@ -23,6 +23,10 @@ pub struct Args {
     /// Show the plan and stop, as `plan` does
     #[arg(long)]
     plan: bool,
+    /// Go on until told to end (SIGTERM): a pass for each change of a file, when something is due, and
+    /// now and then; SIGHUP asks for one
+    #[arg(long, conflicts_with_all = ["plan", "expect", "json", "user", "service", "retry_now"])]
+    watch: bool,
     /// Act only if the plan has this digest, as `plan` showed it
     #[arg(long, value_name = "DIGEST", conflicts_with = "plan")]
     expect: Option<DigestPrefix>,
@@ -63,6 +67,9 @@ struct PassJson<'a> {
 }
 
 pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
+    if args.watch {
+        return watch::run(settings);
+    }
     let pass = settings.pass(args.scope.scope());
     if args.plan {
         let planned = block_on(pass.plan(None))??;
@@ -90,7 +97,8 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     Ok(passed.exit.code())
 }
 
-fn finish(passed: &Passed) {
+/// What a pass came to, for people.
+pub fn finish(passed: &Passed) {
     let (planned, outcomes) = (&passed.planned, &passed.executed.outcomes);
     if let Some(error) = &planned.intent_error {
         report::error(error);

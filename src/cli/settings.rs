@@ -3,8 +3,10 @@
 mod trust;
 
 use std::io::Read as _;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use schemars::{JsonSchema, Schema};
@@ -20,6 +22,8 @@ use crate::observe::Places;
 use crate::reconcile::Pass;
 
 const FILE: &str = "service-connector.yaml";
+/// How often everything is looked at while watching, unless somebody says otherwise.
+const LOOK_EVERY: Duration = Duration::from_hours(1);
 const SYSTEM_DIR: &str = "/etc/service-connector";
 
 /// Settings of the configuration file, each as a flag or a variable.
@@ -104,6 +108,16 @@ pub struct Overrides {
     /// And how many of a hundred [default: 10]
     #[arg(long, global = true, env = "SC_GUARD_PERCENT", value_name = "N", hide_short_help = true)]
     pub guard_percent: Option<usize>,
+    /// Seconds between two looks at everything while watching, though nothing says that anything
+    /// changed [default: 3600]
+    #[arg(
+        long,
+        global = true,
+        env = "SC_LOOK_EVERY_SECONDS",
+        value_name = "N",
+        hide_short_help = true
+    )]
+    pub look_every_seconds: Option<NonZeroU32>,
 }
 
 /// The JSON Schema of `service-connector.yaml`.
@@ -137,6 +151,8 @@ struct File {
     secrets: Option<PathBuf>,
     /// How much a plan may take away
     guard: Option<Guard>,
+    /// Seconds between two looks at everything while watching
+    look_every_seconds: Option<NonZeroU32>,
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
@@ -237,6 +253,8 @@ pub struct Settings {
     pub places: Places,
     /// Whom root's process becomes.
     pub run_as: Option<AccountName>,
+    /// How often everything is looked at while watching.
+    pub look_every: Duration,
     homes: Homes,
     secrets: Option<PathBuf>,
     limits: Limits,
@@ -286,6 +304,10 @@ impl Settings {
         Ok(Self {
             places,
             run_as: flags.run_as.or(file.user),
+            look_every: flags
+                .look_every_seconds
+                .or(file.look_every_seconds)
+                .map_or(LOOK_EVERY, |seconds| Duration::from_secs(u64::from(seconds.get()))),
             homes: named.homes(flags.homes_create)?,
             secrets: pick(flags.secrets, file.secrets),
             limits: Limits {

@@ -3,6 +3,7 @@
 pub mod waiting;
 pub mod connection;
 pub mod digest;
+pub mod due;
 pub mod files;
 pub mod home;
 pub mod json;

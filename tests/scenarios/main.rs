@@ -24,3 +24,4 @@ mod state;
 mod time;
 mod tokens;
 mod transfer;
+mod watch;

@@ -16,6 +16,8 @@ use super::super::skill::Status;
 use super::super::token::{EXPIRY_LEEWAY, Phase, Token, days, later};
 use super::waiting::{is_ahead, is_skewed, service_trouble, tried, waiting};
 use super::{Loss, LossKind, Note, NoteKind, Scope, Subject, World};
+pub(super) use maintain::SETTLING;
+pub(super) use standing::ABSENCE;
 use standing::{Standing, standing};
 
 /// What one connection needs.

@@ -22,7 +22,7 @@ const MAX_RETIRING: usize = 2;
 /// Laptops that were not seen for so long do not hold up an acknowledgement.
 const LAPTOP_MEMORY: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// A key is not called acknowledged sooner after its delivery.
-const SETTLING: SignedDuration = SignedDuration::from_hours(1);
+pub(in crate::model::plan) const SETTLING: SignedDuration = SignedDuration::from_hours(1);
 
 impl<'a> Connection<'a> {
     pub(super) fn maintain(

@@ -15,7 +15,7 @@ use super::super::{Subject, World};
 use super::Connection;
 
 /// How long an account must have been absent before its tokens are revoked.
-const ABSENCE: SignedDuration = SignedDuration::from_hours(1);
+pub(in crate::model::plan) const ABSENCE: SignedDuration = SignedDuration::from_hours(1);
 
 /// How a connection stands.
 pub(super) enum Standing<'a> {

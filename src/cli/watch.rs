@@ -1,0 +1,78 @@
+//! `reconcile --watch`: the loop.
+
+use jiff::Timestamp;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::model::action::shown;
+use crate::model::outcome::Found;
+use crate::model::plan::Scope;
+use crate::watch::{Told, Watch};
+
+use super::reconcile::finish;
+use super::report::{self, say};
+use super::settings::Settings;
+use super::{Failure, block_on, stop};
+
+/// Runs passes until the process is told to end. SIGHUP asks for one.
+pub fn run(settings: &Settings) -> Result<u8, Failure> {
+    let pass = settings.pass(Scope::default());
+    let watch = Watch { pass, look_every: settings.look_every };
+    block_on(async {
+        let (stopping, stopped) = watch::channel(false);
+        let (asking, asked) = watch::channel(0);
+        tokio::spawn(async move {
+            stop().await;
+            systemd(&[NotifyState::Stopping]);
+            stopping.send_replace(true);
+        });
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                asking.send_modify(|times| *times += 1);
+            }
+        });
+        if let Some(patience) = sd_notify::watchdog_enabled() {
+            tokio::spawn(async move {
+                loop {
+                    systemd(&[NotifyState::Watchdog]);
+                    tokio::time::sleep(patience / 3).await;
+                }
+            });
+        }
+        watch.run(stopped, asked, tell).await?;
+        Ok(0)
+    })?
+}
+
+fn tell(told: Told<'_>) {
+    match told {
+        Told::Ready => {
+            systemd(&[NotifyState::Ready]);
+            say("Watching; a change is acted upon as it comes.");
+        }
+        Told::Waiting => say("Another pass is under way; waiting for it."),
+        Told::Outcome(outcome) if outcome.found == Found::Already => {}
+        Told::Outcome(outcome) => say(&report::outcome(outcome)),
+        Told::Passed(passed) => {
+            let planned = &passed.planned;
+            let quiet = passed.executed.outcomes.is_empty()
+                && planned.intent_error.is_none()
+                && planned.held.is_empty()
+                && planned.notes.is_empty();
+            if !quiet {
+                finish(passed);
+                say(&format!("A pass ended at {}.", shown(Timestamp::now())));
+            }
+        }
+        Told::Failed(error) => report::error(error),
+    }
+}
+
+/// Tells systemd, if it started us.
+fn systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}

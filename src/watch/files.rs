@@ -1,0 +1,108 @@
+//! Whether a file changed. The kernel tells; and since it may not (a network's file system, a
+//! directory that was replaced), sizes and times are looked at now and then.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::EventKind;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+/// How often sizes and times are looked at.
+const LOOK: Duration = Duration::from_secs(10);
+/// The same, where the kernel does not tell.
+const LOOK_OFTEN: Duration = Duration::from_secs(1);
+
+/// Files, and directories of files.
+pub(super) struct Files {
+    paths: Arc<[PathBuf]>,
+    told: Arc<Notify>,
+    seen: BTreeMap<PathBuf, Mark>,
+    watcher: Option<RecommendedWatcher>,
+}
+
+/// What tells one state of a file from another: device, inode, size, time of change in
+/// nanoseconds.
+type Mark = (u64, u64, u64, i128);
+
+impl Files {
+    pub(super) fn watch(paths: Vec<PathBuf>) -> Self {
+        let (paths, told) = (Arc::from(paths), Arc::new(Notify::new()));
+        let mut files = Self { paths, told, seen: BTreeMap::new(), watcher: None };
+        files.begin();
+        files
+    }
+
+    /// Takes things as they are now: only what changes from here on is a change.
+    pub(super) fn forget_changes(&mut self) {
+        // A permit that is left from before.
+        self.told = Arc::new(Notify::new());
+        self.begin();
+    }
+
+    /// Until something is not as it was.
+    pub(super) async fn changed(&mut self) {
+        let every = if self.watcher.is_some() { LOOK } else { LOOK_OFTEN };
+        loop {
+            tokio::select! {
+                () = self.told.notified() => {}
+                () = sleep(every) => {}
+            }
+            if marks(&self.paths) != self.seen {
+                return;
+            }
+        }
+    }
+
+    /// Watches the directories, never the files: a file that is replaced is another one. Anew each
+    /// time, since a directory may have been replaced, too.
+    fn begin(&mut self) {
+        self.watcher = match watcher(&self.paths, &self.told) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                tracing::warn!(%error, "changes are not told by the kernel; looking for them instead");
+                None
+            }
+        };
+        self.seen = marks(&self.paths);
+    }
+}
+
+fn watcher(paths: &Arc<[PathBuf]>, told: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let told = Arc::clone(told);
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Reading is an event, too: it must not wake who reads.
+        if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+            told.notify_one();
+        }
+    })?;
+    for path in paths.iter() {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        watcher.watch(parent.unwrap_or(Path::new(".")), RecursiveMode::NonRecursive)?;
+        if path.is_dir() {
+            watcher.watch(path, RecursiveMode::NonRecursive)?;
+        }
+    }
+    Ok(watcher)
+}
+
+/// The marks of the files that are there, and of those in the directories.
+fn marks(paths: &[PathBuf]) -> BTreeMap<PathBuf, Mark> {
+    let mut all = BTreeMap::new();
+    for path in paths {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        for file in entries.chain([path.clone()]) {
+            // What is linked counts, not the link.
+            if let Ok(meta) = fs::metadata(&file) {
+                let time = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
+                all.insert(file, (meta.dev(), meta.ino(), meta.size(), time));
+            }
+        }
+    }
+    all
+}

@@ -1,0 +1,298 @@
+//! The loop: a change is acted upon as it comes, and an idle fleet is left alone.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use service_connector::desired_file::{DesiredFile, Edit};
+use service_connector::example_service::{Fault, Kind, On};
+use service_connector::model::change::Change;
+
+use crate::scene::{KINDS, Scene, wait_until};
+
+/// A loop that runs. It is killed with the test.
+struct Watching {
+    child: Child,
+    said: Arc<Mutex<String>>,
+}
+
+impl Watching {
+    fn start(scene: &Scene) -> Self {
+        Self::start_with(scene, |_| {})
+    }
+
+    /// Returns once it is ready and its first pass is over.
+    fn start_with(scene: &Scene, change: impl FnOnce(&mut Command)) -> Self {
+        let mut child = scene.start_with(&["reconcile", "--watch"], |command| {
+            command.env("SC_LOG", "info");
+            change(command);
+        });
+        let said = Arc::new(Mutex::new(String::new()));
+        let readers: [Box<dyn Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        for reader in readers {
+            let said = Arc::clone(&said);
+            thread::spawn(move || {
+                for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                    *said.lock().unwrap() += &(line + "\n");
+                }
+            });
+        }
+        let watching = Self { child, said };
+        wait_until("the first pass", || watching.passes() > 0);
+        watching
+    }
+
+    fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// How many passes began.
+    fn passes(&self) -> usize {
+        self.said().matches("a pass begins").count()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Ends it politely, and returns its exit code.
+    fn end(mut self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn has_working_key(scene: &Scene, user: &str, kind: Kind) -> bool {
+    scene.homes().iter().any(|home| home == user)
+        && scene.path(&format!("homes/{user}/.service_env")).exists()
+        && scene.key(user, kind).is_some_and(|key| scene.works(kind, &key))
+}
+
+fn is_empty(scene: &Scene, user: &str) -> bool {
+    scene.env_file(user).contains("# end 0 variables")
+}
+
+#[test]
+fn a_click_becomes_a_key_and_another_takes_it_back() {
+    let scene = Scene::new();
+    let watching = Watching::start(&scene);
+    scene.connect("john", Kind::Crm);
+    wait_until("the key", || has_working_key(&scene, "john", Kind::Crm));
+    scene.connect("eva", Kind::Crm);
+    wait_until("another's key", || has_working_key(&scene, "eva", Kind::Crm));
+    scene.disconnect("john", Kind::Crm);
+    wait_until("the end of it", || is_empty(&scene, "john") && scene.live(Kind::Crm).len() == 1);
+    assert!(has_working_key(&scene, "eva", Kind::Crm));
+    assert_eq!(watching.end(), Some(0));
+}
+
+#[test]
+fn a_file_that_was_changed_by_hand_is_taken_up_once_it_is_still() {
+    let scene = Scene::new();
+    let _watching = Watching::start(&scene);
+    let text = "version: 1\nusers:\n  john: { connections: { invoicing: {} } }\n";
+    fs::write(scene.path("desired.yaml"), text).unwrap();
+    wait_until("the key", || has_working_key(&scene, "john", Kind::Invoicing));
+    // A file that somebody replaced is watched like the one before.
+    let text = "version: 1\nusers:\n  john: { connections: { crm: {} } }\n";
+    fs::write(scene.path("other.yaml"), text).unwrap();
+    fs::rename(scene.path("other.yaml"), scene.path("desired.yaml")).unwrap();
+    wait_until("the other key", || has_working_key(&scene, "john", Kind::Crm));
+    wait_until("the end of the first", || scene.live(Kind::Invoicing).is_empty());
+}
+
+#[test]
+fn people_registry_and_skills_are_followed() {
+    let scene = Scene::new();
+    let skills = scene.path("skills");
+    fs::create_dir(&skills).unwrap();
+    for file in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/skills")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), skills.join(file.file_name())).unwrap();
+    }
+    scene.people("people: {}\n");
+    scene.connect("john", Kind::Crm);
+    let _watching = Watching::start_with(&scene, |command| {
+        command.env("SC_SKILLS", &skills);
+    });
+    assert!(scene.issued(Kind::Crm).is_empty(), "nobody is john");
+    scene.people("people: {}\nrules:\n  - { domain: your-domain.com }\n");
+    wait_until("the key", || has_working_key(&scene, "john", Kind::Crm));
+
+    let skill = skills.join("sc_crm.md");
+    let text = fs::read_to_string(&skill).unwrap() + "\nClosed on Sundays.\n";
+    fs::write(&skill, text).unwrap();
+    wait_until("the skill", || scene.skill("john", Kind::Crm).contains("Closed on Sundays."));
+
+    scene.entry(Kind::Crm, "contract: v2", "contract: v2\nretired: true");
+    wait_until("the end", || is_empty(&scene, "john") && scene.live(Kind::Crm).is_empty());
+}
+
+#[test]
+fn what_is_due_by_time_is_done_on_time() {
+    let scene = Scene::new();
+    let at = Timestamp::now().checked_add(Duration::from_secs(3)).unwrap();
+    scene.connect("john", Kind::Crm);
+    scene.pass(0);
+    let first = scene.working_key("john", Kind::Crm);
+    scene.desired(&format!(
+        "users:\n  john: {{ connections: {{ crm: {{ rotate_after: {at} }} }} }}\n"
+    ));
+    let _watching = Watching::start(&scene);
+    wait_until("another key", || scene.key("john", Kind::Crm).is_some_and(|key| key != first));
+    assert!(Timestamp::now() >= at, "sooner than it was due");
+}
+
+#[test]
+fn a_look_at_everything_finds_what_no_event_tells() {
+    let scene = Scene::new();
+    scene.connect("john", Kind::Crm);
+    let _watching = Watching::start_with(&scene, |command| {
+        command.env("SC_LOOK_EVERY_SECONDS", "1");
+    });
+    wait_until("the key", || has_working_key(&scene, "john", Kind::Crm));
+    fs::write(scene.path("homes/john/.service_env"), "# somebody was here\n").unwrap();
+    wait_until("the mended file", || has_working_key(&scene, "john", Kind::Crm));
+}
+
+#[test]
+fn a_service_that_was_down_is_asked_again_without_anybody_asking() {
+    let scene = Scene::new();
+    scene.faults(Kind::Crm).next(On::Exchange, Fault::ServerError, 1);
+    scene.connect("john", Kind::Crm);
+    let watching = Watching::start_with(&scene, |command| {
+        command.env("SC_LOOK_EVERY_SECONDS", "3600");
+    });
+    wait_until("the failure", || scene.calls(Kind::Crm).0 == 1);
+    // The first wait is 15 seconds, and a fifth more or less.
+    let until = Instant::now() + Duration::from_secs(25);
+    while !has_working_key(&scene, "john", Kind::Crm) {
+        assert!(Instant::now() < until, "it was not asked again: {}", watching.said());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_hangup_asks_for_a_pass() {
+    let scene = Scene::new();
+    let watching = Watching::start(&scene);
+    wait_until("the lock", || watching.said().contains("Watching"));
+    let before = watching.passes();
+    watching.signal(Signal::SIGHUP);
+    wait_until("a pass", || watching.passes() > before);
+}
+
+#[test]
+fn a_thousand_edits_give_few_passes_and_the_right_end() {
+    let scene = Scene::new();
+    let watching = Watching::start(&scene);
+    let file = DesiredFile::new(scene.path("desired.yaml"));
+    let began = Instant::now();
+    for number in 0..1000 {
+        let (user, service) = (format!("u{}", number % 3).parse().unwrap(), "crm".parse().unwrap());
+        let change = if number % 2 == 0 && number < 994 {
+            Change::Disconnect { user, service }
+        } else {
+            Change::Connect { user, service, ttl_days: None }
+        };
+        let edit = Edit { change, who: "tester".to_owned() };
+        file.edit_batch(&[edit], None, Timestamp::now()).unwrap();
+    }
+    let most = began.elapsed().as_millis() / 250 + 3;
+    wait_until("three keys", || {
+        ["u0", "u1", "u2"].iter().all(|user| has_working_key(&scene, user, Kind::Crm))
+    });
+    wait_until("no other", || scene.live(Kind::Crm).len() == 3);
+    let passes = u128::try_from(watching.passes()).unwrap();
+    assert!(passes <= most, "{passes} passes, not {most}");
+}
+
+#[test]
+fn nothing_happens_while_nothing_changes() {
+    let scene = Scene::new();
+    scene.connect("john", Kind::Crm);
+    scene.pass(0);
+    let watching = Watching::start(&scene);
+    scene.run(&["status"]).expect(0);
+    scene.run(&["plan"]).expect(0);
+    let calls = scene.calls(Kind::Crm);
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(watching.passes(), 1, "{}", watching.said());
+    assert_eq!(scene.calls(Kind::Crm), calls);
+}
+
+#[test]
+fn a_pass_of_somebody_else_is_made_between_those_of_the_loop() {
+    let scene = Scene::new();
+    scene.faults(Kind::Crm).always(On::Exchange, Fault::Delay { millis: 2000 });
+    let _watching = Watching::start(&scene);
+    scene.connect("john", Kind::Crm);
+    wait_until("the call", || scene.calls(Kind::Crm).0 == 1);
+    let other = scene.pass(0);
+    other.says("Another pass is under way; waiting for it.").says("Nothing to do.");
+    assert!(has_working_key(&scene, "john", Kind::Crm));
+}
+
+#[test]
+fn two_loops_never_both_act() {
+    let scene = Scene::new();
+    let one = Watching::start(&scene);
+    let other = Watching::start(&scene);
+    for user in ["eva", "john", "petr"] {
+        for kind in KINDS {
+            scene.connect(user, kind);
+        }
+    }
+    wait_until("all keys", || {
+        ["eva", "john", "petr"]
+            .iter()
+            .all(|user| KINDS.iter().all(|kind| has_working_key(&scene, user, *kind)))
+    });
+    assert_eq!(one.end(), Some(0));
+    assert_eq!(other.end(), Some(0));
+    for kind in KINDS {
+        assert_eq!(scene.calls(kind).0, 3, "one exchange for each connection");
+        assert_eq!(scene.issued(kind).len(), 3);
+    }
+}
+
+#[test]
+fn it_ends_when_told_to_and_finishes_what_is_under_way() {
+    let scene = Scene::new();
+    scene.faults(Kind::Crm).always(On::Exchange, Fault::Delay { millis: 1000 });
+    let watching = Watching::start(&scene);
+    scene.connect("john", Kind::Crm);
+    wait_until("the call", || scene.calls(Kind::Crm).0 == 1);
+    assert_eq!(watching.end(), Some(0));
+    assert_eq!(scene.phases("john", Kind::Crm), ["active"]);
+}
+
+#[test]
+fn one_that_was_killed_goes_on_where_it_was() {
+    let scene = Scene::new();
+    scene.faults(Kind::Crm).always(On::Exchange, Fault::Delay { millis: 1000 });
+    let watching = Watching::start(&scene);
+    scene.connect("john", Kind::Crm);
+    wait_until("the call", || scene.calls(Kind::Crm).0 == 1);
+    drop(watching);
+    assert_eq!(scene.phases("john", Kind::Crm), ["issuing"]);
+    scene.faults(Kind::Crm).clear();
+    let _watching = Watching::start(&scene);
+    wait_until("the key", || has_working_key(&scene, "john", Kind::Crm));
+    assert_eq!(scene.issued(Kind::Crm).len(), 1, "one token, asked for twice by one name");
+}
