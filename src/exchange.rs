@@ -1,13 +1,15 @@
 //! HTTP to the services: issue, revoke, health.
 //!
-//! Nothing here is repeated: the next pass is the only retry. A call ends in an answer whatever
+//! Nothing here is repeated: the next pass is the only retry. (But a call that gets 401 is made with
+//! the secret that is to follow, if there is one: it was not let in at all.) A call ends in an answer whatever
 //! happens, and what it means is read off the status first (`answer.rs`).
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::model::name::{Email, EnvName, OpId, TokenId};
 use crate::model::outcome::{Answer, Failure, FailureKind, IssueAnswer, RevokeAnswer};
@@ -26,8 +28,9 @@ pub use raw::{NoAnswer, RawCall, RawReply, Shown};
 pub use secrets::{SecretError, Secrets};
 
 use answer::Reading;
-use call::{Call, Reply};
+use call::{Call, NoReply, Reply};
 use client::{Clients, Connection};
+use secrets::{Choice, NEXT};
 
 /// The way to the services. One for the whole process: it keeps connections open.
 #[derive(Default)]
@@ -78,6 +81,13 @@ impl Exchange {
         self.secrets.get(name).err()
     }
 
+    /// Why the secret that is to follow the one of this name (`<NAME>_NEXT`) cannot be used, though
+    /// it is there.
+    #[must_use]
+    pub fn bad_next_secret(&self, name: &EnvName) -> Option<(EnvName, &SecretError)> {
+        self.secrets.bad_next(name)
+    }
+
     /// Asks for a token. Repeating it under the same op id is safe with v2 only.
     pub async fn issue(
         &self,
@@ -111,7 +121,8 @@ impl Exchange {
 
     /// Whether the service is well. No secret is sent.
     pub async fn health(&self, endpoint: &Endpoint) -> Answer<Result<(), Failure>> {
-        self.finish(&get(endpoint, &endpoint.health_url), answer::health, Err).await
+        let (call, came) = self.send(get(endpoint, &endpoint.health_url)).await;
+        finish(&call, came, answer::health, Err)
     }
 
     /// Makes the call with the endpoint's secret.
@@ -123,7 +134,10 @@ impl Exchange {
         failed: fn(Failure) -> T,
     ) -> Answer<T> {
         match self.secrets.get(&endpoint.secret) {
-            Ok(secret) => self.finish(&Call { secret: Some(secret), ..call }, read, failed).await,
+            Ok(choice) => {
+                let (call, came) = self.send_with(&endpoint.secret, choice, call).await;
+                finish(&call, came, read, failed)
+            }
             Err(error) => {
                 // As if it were refused: it is the same for everybody.
                 let why = format!("the shared secret {} {error}", endpoint.secret);
@@ -132,24 +146,71 @@ impl Exchange {
         }
     }
 
-    /// Makes the call and reads what comes.
-    async fn finish<T>(
+    /// Makes the call with the first of these, and, if that gets 401, the very same call with the
+    /// other: a 401 has done nothing. Both share one deadline.
+    async fn send_with<'a>(
         &self,
-        call: &Call<'_>,
-        read: fn(&Reading<'_>) -> T,
-        failed: fn(Failure) -> T,
-    ) -> Answer<T> {
-        match call.send(&self.clients).await {
-            Ok(reply) => {
-                let date = date(&reply);
-                let reading = Reading { call, reply: &reply, date, now: Timestamp::now() };
-                Answer { date, what: read(&reading) }
-            }
-            Err(error) => {
-                let message = call.say(&error);
-                let failure = Failure { kind: error.kind(), message, retry_after: None };
-                Answer { date: None, what: failed(failure) }
-            }
+        name: &EnvName,
+        choice: Choice<'a>,
+        call: Call<'a>,
+    ) -> (Call<'a>, Came) {
+        let deadline = call.deadline();
+        let call = Call { secret: Some(choice.first), unsaid: choice.then, ..call };
+        let came = call.send(&self.clients, deadline).await;
+        let Some(then) = choice.then.filter(|_| is_unauthorized(&came)) else {
+            return (call, came);
+        };
+        // What is sent too late has an unknown outcome; this one is known.
+        if deadline <= Instant::now() {
+            return (call, came);
+        }
+        let mut call = Call { secret: Some(then), unsaid: Some(choice.first), ..call };
+        let came = call.send(&self.clients, deadline).await;
+        if is_unauthorized(&came) {
+            call.refused = Some(format!("both {name} and {name}{NEXT}"));
+        } else if came.as_ref().is_ok_and(|reply| took_secret(reply.status)) {
+            tracing::info!(%name, "the other secret of this name is the one that the service takes");
+            choice.turn();
+        }
+        (call, came)
+    }
+
+    /// Makes the call as it is.
+    async fn send<'a>(&self, call: Call<'a>) -> (Call<'a>, Came) {
+        let came = call.send(&self.clients, call.deadline()).await;
+        (call, came)
+    }
+}
+
+/// What came of a call.
+type Came = Result<Reply, NoReply>;
+
+fn is_unauthorized(came: &Came) -> bool {
+    came.as_ref().is_ok_and(|reply| reply.status == StatusCode::UNAUTHORIZED)
+}
+
+/// Whether it tells that the secret was taken. A service in trouble may not have looked at it.
+fn took_secret(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) && !status.is_server_error()
+}
+
+/// Reads what came.
+fn finish<T>(
+    call: &Call<'_>,
+    came: Came,
+    read: fn(&Reading<'_>) -> T,
+    failed: fn(Failure) -> T,
+) -> Answer<T> {
+    match came {
+        Ok(reply) => {
+            let date = date(&reply);
+            let reading = Reading { call, reply: &reply, date, now: Timestamp::now() };
+            Answer { date, what: read(&reading) }
+        }
+        Err(error) => {
+            let message = call.say(&error);
+            let failure = Failure { kind: error.kind(), message, retry_after: None };
+            Answer { date: None, what: failed(failure) }
         }
     }
 }
@@ -166,6 +227,8 @@ fn get<'a>(endpoint: &'a Endpoint, url: &'a str) -> Call<'a> {
         },
         total: Duration::from_secs(u64::from(endpoint.timeout_seconds)),
         secret: None,
+        unsaid: None,
+        refused: None,
         body: None,
         idempotency_key: None,
     }

@@ -443,6 +443,18 @@ fn entries_that_clash_are_all_broken_and_name_each_other() {
 }
 
 #[test]
+fn a_secret_that_is_to_follow_that_of_another_service_is_nobodys_own() {
+    let secret = "secret: SC_SECRET_PURCHASE_ORDERS";
+    assert!(ENTRY.contains(secret));
+    let assembled_with = |own: &str| assembled(&second_entry().replace(secret, own));
+    assert_eq!(assembled_with("secret: SC_SECRET_CRM_NEXT").services().count(), 2);
+    let clash = assembled_with("secret: SC_SECRET_PURCHASE_ORDERS_NEXT");
+    assert_eq!(clash.services().count(), 0);
+    let Entry::Broken(why) = &clash.entries["crm"] else { panic!("broken") };
+    assert!(why.contains("SC_SECRET_PURCHASE_ORDERS_NEXT"), "{why}");
+}
+
+#[test]
 fn a_directory_with_wrong_files_still_gives_the_right_ones() {
     let dir = tempfile::tempdir().unwrap();
     let (registry, skills) = (dir.path().join("registry"), dir.path().join("skills"));

@@ -30,6 +30,10 @@ pub(super) fn secrets(
             let what = format!("{service}: the shared secret {name} {error}");
             findings.wrong(Area::Secrets, what, mend_secret(name, error, dir));
         }
+        if let Some((next, error)) = exchange.bad_next_secret(name) {
+            let what = format!("{service}: the shared secret {next} {error}");
+            findings.wrong(Area::Secrets, what, mend_secret(&next, error, dir));
+        }
     }
     if let Some(dir) = dir.filter(|dir| !dir.is_dir()) {
         let what = format!("there is no directory {}, which `secrets:` names", dir.display());

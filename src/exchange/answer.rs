@@ -144,6 +144,9 @@ impl Reading<'_> {
         if self.reply.status.is_redirection() {
             what.push_str(" (redirects are not followed)");
         }
+        if let Some(names) = &self.call.refused {
+            what.extend([" (", names, " are refused)"]);
+        }
         for text in self.problem() {
             what.push_str(": ");
             what.push_str(&text);

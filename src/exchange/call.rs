@@ -27,6 +27,10 @@ pub(super) struct Call<'a> {
     /// From the first look-up to the last byte.
     pub(super) total: Duration,
     pub(super) secret: Option<&'a Secret>,
+    /// Another one that no message may show: it was shown before, or may be next.
+    pub(super) unsaid: Option<&'a Secret>,
+    /// When two were refused: `both` and their names.
+    pub(super) refused: Option<String>,
     pub(super) body: Option<Vec<u8>>,
     pub(super) idempotency_key: Option<&'a str>,
 }
@@ -84,8 +88,16 @@ impl NoReply {
 }
 
 impl Call<'_> {
-    pub(super) async fn send(&self, clients: &Clients) -> Result<Reply, NoReply> {
-        let deadline = Instant::now() + self.total;
+    /// Until when a call that begins now may last.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.total
+    }
+
+    pub(super) async fn send(
+        &self,
+        clients: &Clients,
+        deadline: Instant,
+    ) -> Result<Reply, NoReply> {
         let url = checked(self.url)?;
         let client = clients.get(&url, self.ca_file, self.connection)?;
         let answer = timeout_at(deadline, client.execute(self.request(url))).await;
@@ -157,11 +169,20 @@ impl Call<'_> {
     }
 
     fn without_secret(&self, text: &str) -> String {
-        match self.secret {
-            Some(secret) => text.replace(secret.expose(), "(secret)"),
-            None => text.to_owned(),
-        }
+        without_secrets(text, self.secret.into_iter().chain(self.unsaid))
     }
+}
+
+/// The text with something else in the place of each of these.
+pub(super) fn without_secrets<'a>(
+    text: &str,
+    secrets: impl IntoIterator<Item = &'a Secret>,
+) -> String {
+    let mut secrets: Vec<&str> = secrets.into_iter().map(Secret::expose).collect();
+    // One may be the beginning of another, whose end would be left over.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let hide = |text: String, secret: &str| text.replace(secret, "(secret)");
+    secrets.into_iter().fold(text.to_owned(), hide)
 }
 
 /// A service in trouble may repeat the key that it issued: what is as long as a key and made of a

@@ -5,8 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use zeroize::Zeroizing;
 
-use super::call::{Call, NoBody};
-
+use super::call::{Call, NoBody, without_secrets};
 use super::{Exchange, SecretError, date, get, post, time};
 use crate::model::outcome::FailureKind;
 use crate::model::registry::Endpoint;
@@ -79,21 +78,21 @@ impl Exchange {
     /// # Errors
     /// No answer came.
     pub async fn raw(&self, endpoint: &Endpoint, raw: &RawCall<'_>) -> Result<RawReply, NoAnswer> {
-        let secret = match raw.shown {
-            Shown::Nothing => None,
-            Shown::SharedSecret => {
-                let found = self.secrets.get(&endpoint.secret);
-                let not_sent = |why: &SecretError| NoAnswer { sent: false, why: why.to_string() };
-                Some(found.map_err(not_sent)?)
-            }
-            Shown::Other(text) => Some(text),
-        };
         let call = match &raw.body {
             Some(body) => post(endpoint, raw.url, body.clone()),
             None => get(endpoint, raw.url),
         };
-        let call = Call { secret, idempotency_key: raw.idempotency_key, ..call };
-        let reply = call.send(&self.clients).await.map_err(|error| NoAnswer {
+        let call = Call { idempotency_key: raw.idempotency_key, ..call };
+        let (call, came) = match raw.shown {
+            Shown::Nothing => self.send(call).await,
+            Shown::Other(text) => self.send(Call { secret: Some(text), ..call }).await,
+            Shown::SharedSecret => {
+                let found = self.secrets.get(&endpoint.secret);
+                let not_sent = |why: &SecretError| NoAnswer { sent: false, why: why.to_string() };
+                self.send_with(&endpoint.secret, found.map_err(not_sent)?, call).await
+            }
+        };
+        let reply = came.map_err(|error| NoAnswer {
             sent: error.kind() == FailureKind::Unknown,
             why: call.say(&error),
         })?;
@@ -118,7 +117,6 @@ impl Exchange {
     /// The text with something else in the place of each shared secret.
     #[must_use]
     pub fn without_secrets(&self, text: &str) -> String {
-        let secrets = self.secrets.found();
-        secrets.fold(text.to_owned(), |text, secret| text.replace(secret.expose(), "(secret)"))
+        without_secrets(text, self.secrets.found())
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use zeroize::{Zeroize, Zeroizing};
 
@@ -13,9 +14,35 @@ use crate::model::secret::Secret;
 /// Longer than any header that a service takes.
 const LONGEST: u64 = 4096;
 
+/// Behind a secret's name: the secret that is to follow it.
+pub(super) const NEXT: &str = "_NEXT";
+
 /// The shared secrets that were looked for, and what was found.
 #[derive(Default)]
-pub struct Secrets(BTreeMap<EnvName, Result<Secret, SecretError>>);
+pub struct Secrets(BTreeMap<EnvName, Entry>);
+
+/// What was found under a name.
+struct Entry {
+    now: Found,
+    /// The secret that is to follow it.
+    next: Found,
+    /// The service took that one: it is tried first. Which one goes first is never more than a
+    /// guess, for either is tried when the other gets 401; so no order between threads is needed.
+    next_goes_first: AtomicBool,
+}
+
+type Found = Result<Secret, SecretError>;
+
+/// The secrets that may be shown to a service, at least one.
+#[derive(Clone, Copy)]
+pub(super) struct Choice<'a> {
+    /// The one to try.
+    pub(super) first: &'a Secret,
+    /// The one to try when that gets 401.
+    pub(super) then: Option<&'a Secret>,
+    then_is_next: bool,
+    next_goes_first: &'a AtomicBool,
+}
 
 /// Why there is no such secret. It never carries the secret.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +67,12 @@ pub enum SecretError {
 impl Secrets {
     /// From the environment.
     pub fn from_env<'a>(names: impl IntoIterator<Item = &'a EnvName>) -> Self {
-        Self(names.into_iter().map(|name| (name.clone(), variable(name))).collect())
+        Self::find(names, variable)
     }
 
     /// From a directory with one file per secret, named like it (systemd's credentials are such).
     pub fn from_dir<'a>(dir: &Path, names: impl IntoIterator<Item = &'a EnvName>) -> Self {
-        Self(names.into_iter().map(|name| (name.clone(), file(dir, name))).collect())
+        Self::find(names, |name| file(dir, name))
     }
 
     /// From the directory, if there is one, else from systemd's credentials
@@ -58,30 +85,67 @@ impl Secrets {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
         let credentials = credentials.as_deref().filter(|dir| dir.is_absolute());
         let dirs: Vec<&Path> = dir.into_iter().chain(credentials).collect();
-        let find = |name| {
+        Self::find(names, |name| {
             let in_dirs = dirs.iter().map(|dir| file(dir, name));
             let mut found = in_dirs.filter(|found| !matches!(found, Err(SecretError::NotSet)));
             found.next().unwrap_or_else(|| variable(name))
+        })
+    }
+
+    /// Each name, and what is to follow it: both are looked for in the same way.
+    fn find<'a>(
+        names: impl IntoIterator<Item = &'a EnvName>,
+        find: impl Fn(&EnvName) -> Found,
+    ) -> Self {
+        let entry = |name| {
+            let next = next_of(name).map_or(Err(SecretError::NotSet), |next| find(&next));
+            Entry { now: find(name), next, next_goes_first: AtomicBool::new(false) }
         };
-        Self(names.into_iter().map(|name| (name.clone(), find(name))).collect())
+        Self(names.into_iter().map(|name| (name.clone(), entry(name))).collect())
     }
 
     /// Those that can be used.
     pub(super) fn found(&self) -> impl Iterator<Item = &Secret> {
-        self.0.values().filter_map(|found| found.as_ref().ok())
+        let all = self.0.values().flat_map(|entry| [&entry.now, &entry.next]);
+        all.filter_map(|found| found.as_ref().ok())
     }
 
-    /// The secret of this name.
-    pub(super) fn get(&self, name: &EnvName) -> Result<&Secret, &SecretError> {
-        match self.0.get(name) {
-            Some(Ok(secret)) => Ok(secret),
-            Some(Err(error)) => Err(error),
-            None => Err(&SecretError::NotSet),
+    /// What may be shown under this name; why nothing may.
+    pub(super) fn get(&self, name: &EnvName) -> Result<Choice<'_>, &SecretError> {
+        let Some(entry) = self.0.get(name) else { return Err(&SecretError::NotSet) };
+        let next_goes_first = &entry.next_goes_first;
+        let turned = next_goes_first.load(Ordering::Relaxed);
+        let choice = |first, then| Choice { first, then, then_is_next: !turned, next_goes_first };
+        match (&entry.now, &entry.next) {
+            (Ok(now), Ok(next)) if now.expose() == next.expose() => Ok(choice(now, None)),
+            (Ok(now), Ok(next)) if turned => Ok(choice(next, Some(now))),
+            (Ok(now), Ok(next)) => Ok(choice(now, Some(next))),
+            (Ok(only), Err(_)) | (Err(_), Ok(only)) => Ok(choice(only, None)),
+            (Err(why), Err(_)) => Err(why),
         }
+    }
+
+    /// Why what is to follow this one cannot be used, though it is there.
+    pub(super) fn bad_next(&self, name: &EnvName) -> Option<(EnvName, &SecretError)> {
+        let error = self.0.get(name)?.next.as_ref().err()?;
+        let is_there = !matches!(error, SecretError::NotSet);
+        next_of(name).filter(|_| is_there).map(|next| (next, error))
     }
 }
 
-fn variable(name: &EnvName) -> Result<Secret, SecretError> {
+impl Choice<'_> {
+    /// The service took `then`: from now on that one goes first.
+    pub(super) fn turn(self) {
+        self.next_goes_first.store(self.then_is_next, Ordering::Relaxed);
+    }
+}
+
+/// The name of the secret that is to follow the one of this name. The longest names have none.
+fn next_of(name: &EnvName) -> Option<EnvName> {
+    format!("{name}{NEXT}").parse().ok()
+}
+
+fn variable(name: &EnvName) -> Found {
     match std::env::var(name.as_str()) {
         Ok(text) => fit(&Zeroizing::new(text)),
         Err(std::env::VarError::NotPresent) => Err(SecretError::NotSet),
@@ -92,7 +156,7 @@ fn variable(name: &EnvName) -> Result<Secret, SecretError> {
     }
 }
 
-fn file(dir: &Path, name: &EnvName) -> Result<Secret, SecretError> {
+fn file(dir: &Path, name: &EnvName) -> Found {
     let path = dir.join(name.as_str());
     match read(&path) {
         Ok(bytes) => fit(std::str::from_utf8(&bytes).map_err(|_| SecretError::Unfit)?),
@@ -110,7 +174,7 @@ fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-fn fit(text: &str) -> Result<Secret, SecretError> {
+fn fit(text: &str) -> Found {
     let line = text.strip_suffix('\n').unwrap_or(text);
     let line = line.strip_suffix('\r').unwrap_or(line);
     match line.len() as u64 {

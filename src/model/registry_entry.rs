@@ -372,7 +372,9 @@ pub(super) fn clashes<'a>(
     entries: impl Iterator<Item = &'a Parsed>,
 ) -> BTreeMap<ServiceId, String> {
     let mut owners: BTreeMap<(&str, &str), Vec<&ServiceId>> = BTreeMap::new();
+    let mut secrets: BTreeMap<&str, Vec<&ServiceId>> = BTreeMap::new();
     for Parsed { service, env_prefix } in entries {
+        secrets.entry(service.endpoint.secret.as_str()).or_default().push(&service.id);
         let rendition = &service.rendition;
         let names = rendition.env.iter().map(|(name, _)| ("the variable", name.as_str()));
         let others =
@@ -387,6 +389,17 @@ pub(super) fn clashes<'a>(
             let other = ids.iter().find(|other| other != &id).map_or("", |other| other.as_str());
             let reason = format!("{kind} {name} is also that of `{other}`");
             reasons.entry((*id).clone()).or_insert(reason);
+        }
+    }
+    // Either service would be shown the other's secret.
+    for (name, ids) in &secrets {
+        let Some(first) = name.strip_suffix("_NEXT") else { continue };
+        if let Some(others) = secrets.get(first) {
+            let reason =
+                format!("the secret {name} is what is to follow {first} of another service");
+            for id in ids.iter().chain(others) {
+                reasons.entry((*id).clone()).or_insert_with(|| reason.clone());
+            }
         }
     }
     reasons

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub enum Manner {
     Hang(Vec<u8>),
     /// The same to every request of a connection that stays open.
     Keep(Vec<u8>),
+    /// As this says, having read the request.
+    By(Arc<dyn Fn(&str) -> Manner + Send + Sync>),
 }
 
 pub struct Server {
@@ -43,11 +46,15 @@ impl Server {
                 let (manner, tell) = (manner.clone(), tell.clone());
                 thread::spawn(move || {
                     let mut stream = stream.unwrap();
-                    let many = matches!(manner, Manner::Keep(_));
                     while let Some(request) = request(&mut stream) {
+                        let chosen = match &manner {
+                            Manner::By(choose) => choose(&request),
+                            same => same.clone(),
+                        };
+                        let many = matches!(chosen, Manner::Keep(_));
                         let told = tell.send(request);
                         // The client may be gone by now, and so may the test.
-                        if answer(&mut stream, &manner).is_err() || told.is_err() || !many {
+                        if answer(&mut stream, &chosen).is_err() || told.is_err() || !many {
                             break;
                         }
                     }
@@ -86,6 +93,7 @@ pub fn request(stream: &mut impl Read) -> Option<String> {
 
 fn answer(stream: &mut TcpStream, manner: &Manner) -> std::io::Result<()> {
     match manner {
+        Manner::By(_) => unreachable!("what it says is said in its place"),
         Manner::Keep(bytes) => stream.write_all(bytes),
         Manner::Say(bytes) => {
             stream.write_all(bytes)?;

@@ -19,6 +19,7 @@ mod review;
 mod scene;
 #[path = "../support/service.rs"]
 mod service;
+mod shared_secret;
 mod slow;
 mod state;
 mod time;

@@ -274,6 +274,16 @@ impl Scene {
         self.services.iter().find(|service| service.kind == kind).unwrap()
     }
 
+    /// Starts the service again with another shared secret, and gives the old one back.
+    pub fn change_secret(&mut self, kind: Kind, secret: &str) -> String {
+        let at = self.services.iter().position(|service| service.kind == kind).unwrap();
+        let service = self.services.remove(at);
+        let old = service.secret.clone();
+        let service = self.runtime.block_on(service.restart_with(secret.to_owned()));
+        self.services.push(service);
+        old
+    }
+
     pub fn faults(&self, kind: Kind) -> &Faults {
         self.service(kind).faults()
     }

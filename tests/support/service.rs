@@ -60,7 +60,13 @@ impl Service {
 
     /// Stops it, and starts it again on the same directory and port.
     pub async fn restart(self) -> Self {
-        let Self { running, directory, secret, kind, http } = self;
+        let secret = self.secret.clone();
+        self.restart_with(secret).await
+    }
+
+    /// The same, and from then on it takes this secret and no other.
+    pub async fn restart_with(self, secret: String) -> Self {
+        let Self { running, directory, kind, http, .. } = self;
         let address = running.address();
         running.stop().await;
         let mut config = Config::new(kind, directory.path(), Secret::new(secret.clone()));

@@ -30,6 +30,22 @@ fn a_shared_secret_that_cannot_be_used_is_named_and_not_shown() {
 }
 
 #[test]
+fn a_secret_that_is_to_follow_is_enough_and_is_looked_at_like_the_first() {
+    let installation = Installation::sound();
+    let path = installation.path("secrets/SC_SECRET_CRM");
+    let next = installation.path("secrets/SC_SECRET_CRM_NEXT");
+    fs::copy(&path, &next).unwrap();
+    installation.is_sound();
+    fs::write(&next, "un fit").unwrap();
+    let wrong = installation.one_wrong("secrets");
+    wrong
+        .says("crm: the shared secret SC_SECRET_CRM_NEXT is not 1 to 4096")
+        .mended_by(next.to_str().unwrap());
+    fs::rename(&path, &next).unwrap();
+    installation.is_sound();
+}
+
+#[test]
 fn a_directory_of_secrets_that_is_not_there_is_told() {
     let installation = Installation::sound();
     fs::rename(installation.path("secrets"), installation.path("away")).unwrap();
