@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, FileControl, TransactionBehavior};
 
@@ -11,6 +12,8 @@ use super::{StoreError, database};
 
 /// How long a reader or writer waits for another's transaction.
 pub(super) const BUSY: Duration = Duration::from_secs(10);
+/// How often a reader tries again while a writer opens the database.
+const OPENING: Duration = Duration::from_millis(2);
 
 /// Each step brings a database from the version of its place to the next.
 const STEPS: [&str; 2] = [FIRST, COUNTS_BY_SERVICE];
@@ -149,7 +152,7 @@ pub(super) fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreE
 
 /// Refuses a database of another version.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    match version(connection) {
+    match settled_version(connection) {
         Ok(VERSION) => Ok(()),
         Ok(0) => Err(StoreError::Missing(path.to_owned())),
         Ok(found) if found < VERSION => Err(StoreError::Older { path: path.to_owned() }),
@@ -185,6 +188,23 @@ fn has_no_schema(path: &Path) -> io::Result<bool> {
     let mut header = Vec::new();
     fs::File::open(path)?.take(64).read_to_end(&mut header)?;
     Ok(header.get(60..64).is_none_or(|version| version == [0; 4]))
+}
+
+/// The version, once a writer that is just opening the database has done so: it empties the WAL's
+/// index before it takes the lock to make it anew, and who meets it in between, and only reads,
+/// is told that he would have to.
+fn settled_version(connection: &Connection) -> rusqlite::Result<i64> {
+    let begun = Instant::now();
+    loop {
+        let found = version(connection);
+        let code = found.as_ref().err().and_then(rusqlite::Error::sqlite_error);
+        let is_opening =
+            code.is_some_and(|e| e.extended_code == rusqlite::ffi::SQLITE_READONLY_RECOVERY);
+        if !is_opening || begun.elapsed() > BUSY {
+            return found;
+        }
+        thread::sleep(OPENING);
+    }
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
