@@ -113,18 +113,22 @@ impl DesiredFile {
         self.read_part(now, None)
     }
 
-    /// The same; with `only`, of a large file that our own writers made, no more than this user's
+    /// The same; with `only`, of a large file that our own writers made, no more than these users'
     /// lines: the others were read when they were written.
     ///
     /// # Errors
     /// As [`DesiredFile::read`].
-    pub fn read_part(&self, now: Timestamp, only: Option<&UserId>) -> Result<Loaded, LoadError> {
+    pub fn read_part(
+        &self,
+        now: Timestamp,
+        only: Option<&BTreeSet<UserId>>,
+    ) -> Result<Loaded, LoadError> {
         let raw = self.raw()?;
         let by_hand = self.judge(&raw, now)? == Made::ByHand;
         let large = raw.text.len() > user_blocks::SMALL;
         let layout = (large && !by_hand && only.is_some()).then(|| user_blocks::scan(&raw.text));
         let desired = match (layout.flatten(), only) {
-            (Some(layout), Some(user)) => layout.read(&raw.text, |name| name == user.as_str()),
+            (Some(layout), Some(users)) => layout.read(&raw.text, |name| users.contains(name)),
             _ => Desired::parse(&raw.text),
         };
         let desired = desired.map_err(|error| self.invalid(error, &raw.text))?;

@@ -150,7 +150,7 @@ pub fn arrivals(arriving: &[(UserId, ServiceId)]) -> impl Iterator<Item = Change
 
 fn wanted(places: &Places, now: Timestamp, scope: &Scope) -> Result<Wanted, IntentError> {
     let people = people(&places.people)?;
-    let mut loaded = DesiredFile::new(&places.desired).read_part(now, scope.user.as_ref())?;
+    let mut loaded = DesiredFile::new(&places.desired).read_part(now, scope.users.as_ref())?;
     let desired = std::mem::take(&mut loaded.desired);
     Ok(Wanted { desired, people, loaded })
 }

@@ -202,7 +202,7 @@ impl Pass {
     fn gather(&self, store: &Store, at: Timestamp) -> Result<(Actual, Intent), StoreError> {
         let (actual, intent) = thread::scope(|threads| {
             let intent = threads.spawn(|| self.intent(&self.scope));
-            (store.load(at, self.scope.user.as_ref()), intent.join())
+            (store.load(at, self.scope.users.as_ref()), intent.join())
         });
         Ok((actual?, intent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
     }

@@ -15,7 +15,7 @@ use service_connector::model::home::{FileFacts, HomeLook};
 use service_connector::model::name::OpId;
 use service_connector::model::plan::due::next_due;
 use service_connector::model::plan::text::{Palette, text};
-use service_connector::model::plan::{View, debts};
+use service_connector::model::plan::{Scope, View, debts};
 use service_connector::model::registry::Contract;
 use service_connector::model::token::{Phase, days, later};
 
@@ -459,7 +459,7 @@ fn while_the_desired_state_cannot_be_read_only_debts_are_paid() {
 fn a_scope_leaves_what_is_outside_as_it_is() {
     let mut given = settled(2, 2);
     given.desired.users.clear();
-    given.scope.user = Some(user(1));
+    given.scope = Scope::of_users([user(1)]);
     given.scope.service = Some(service(0));
     let plan = given.plan();
     assert_eq!(plan.losses.len(), 1);

@@ -213,7 +213,7 @@ fn finish(
     if then.now {
         return reconcile::run(settings, &reconcile::Args::of_user(user, then.json));
     }
-    let scope = Scope { user: Some(user.clone()), service: service.cloned(), retry_now: false };
+    let scope = Scope { service: service.cloned(), ..Scope::of_users([user.clone()]) };
     match block_on(settings.pass(scope).plan(None))? {
         Ok(planned) => {
             say("What the next pass (`service-connector reconcile`) will do:\n");

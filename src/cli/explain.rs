@@ -82,7 +82,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         Err(StoreError::Missing(_)) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    let scope = Scope { user: Some(user), service: Some(service), retry_now: false };
+    let scope = Scope { service: Some(service), ..Scope::of_users([user]) };
     let planned = block_on(settings.pass(scope).plan(None))??;
     let explanation = explain(settings, args, &planned, lately);
     if args.json {

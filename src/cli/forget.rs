@@ -1,5 +1,7 @@
 //! `forget`: take a debt off the list on an operator's word.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use crate::model::name::{ServiceId, UserId};
@@ -41,7 +43,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     })?;
     let now = Timestamp::now();
     let mut store = Store::open(&places.state, &places.sealing_key)?;
-    let actual = store.load(now, Some(&args.user))?;
+    let actual = store.load(now, Some(&BTreeSet::from([args.user.clone()])))?;
     let tokens = actual.tokens_of(&args.user, &args.service);
     let named: Vec<&Token> = tokens.iter().filter(|token| is_named(token, &args.op)).collect();
     let (user, service) = (&args.user, &args.service);

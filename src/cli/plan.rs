@@ -1,5 +1,6 @@
 //! `plan`: what a pass would do.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -44,8 +45,8 @@ impl ScopeArgs {
     }
 
     pub fn scope(&self) -> Scope {
-        let (user, service) = (self.user.clone(), self.service.clone());
-        Scope { user, service, retry_now: self.retry_now }
+        let users = self.user.clone().map(|user| BTreeSet::from([user]));
+        Scope { users, service: self.service.clone(), retry_now: self.retry_now }
     }
 }
 

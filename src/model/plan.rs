@@ -45,8 +45,8 @@ pub struct World<'a> {
 /// The part of the world that a plan is about. What is outside stays exactly as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
-    /// One user only.
-    pub user: Option<UserId>,
+    /// These users only; none: all.
+    pub users: Option<BTreeSet<UserId>>,
     /// One service only.
     pub service: Option<ServiceId>,
     /// Whether what failed before is tried again without waiting.
@@ -54,10 +54,16 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// These users.
+    #[must_use]
+    pub fn of_users(users: impl IntoIterator<Item = UserId>) -> Self {
+        Self { users: Some(users.into_iter().collect()), ..Self::default() }
+    }
+
     /// Whether this user is in it.
     #[must_use]
     pub fn has_user(&self, user: &UserId) -> bool {
-        self.user.as_ref().is_none_or(|only| only == user)
+        self.users.as_ref().is_none_or(|only| only.contains(user))
     }
 
     /// Whether this service is in it.
@@ -286,7 +292,8 @@ fn scope_notes(world: &World<'_>, users: &BTreeSet<&UserId>, notes: &mut Vec<Not
     let mut note = |text: String| {
         notes.push(Note { user: None, service: None, kind: NoteKind::Remark, text });
     };
-    if let Some(user) = world.scope.user.as_ref().filter(|user| !users.contains(user)) {
+    let named = world.scope.users.iter().flatten();
+    for user in named.filter(|user| !users.contains(user)) {
         note(format!("{user} is connected to nothing, and is not to be"));
     }
     if let Some(service) = &world.scope.service

@@ -1,6 +1,6 @@
 //! From rows to what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -50,12 +50,16 @@ pub struct RevokeTarget {
 }
 
 impl Store {
-    /// What the state holds, of one user only if one is named. Homes are not in it: looking at them
+    /// What the state holds; with `only`, of these users. Homes are not in it: looking at them
     /// is another's work.
     ///
     /// # Errors
     /// The database's, or a row that this program did not write.
-    pub fn load(&self, now: Timestamp, only: Option<&UserId>) -> Result<Actual, StoreError> {
+    pub fn load(
+        &self,
+        now: Timestamp,
+        only: Option<&BTreeSet<UserId>>,
+    ) -> Result<Actual, StoreError> {
         let mut actual = Actual {
             installed: self.load_installed(only)?,
             renditions: self.load_renditions()?,
@@ -65,7 +69,10 @@ impl Store {
             recent_removals: self.load_removals(now)?,
             approved: self.load_approved(now)?,
             arriving: self.pending_import()?,
-            elsewhere: only.map(|user| self.load_elsewhere(user)).transpose()?.unwrap_or_default(),
+            elsewhere: only
+                .map(|users| self.load_elsewhere(users))
+                .transpose()?
+                .unwrap_or_default(),
             ..Actual::default()
         };
         for token in self.load_tokens(only)? {
@@ -75,19 +82,20 @@ impl Store {
         Ok(actual)
     }
 
-    fn load_tokens(&self, only: Option<&UserId>) -> Result<Vec<Token>, StoreError> {
+    fn load_tokens(&self, only: Option<&BTreeSet<UserId>>) -> Result<Vec<Token>, StoreError> {
         let endpoints = self.load_endpoints()?;
         let sql = format!("{TOKEN} WHERE {NOT_ENDED} {} ORDER BY seq", and_of(only));
         self.collect(&sql, values(only), |row| self.token(row, &endpoints))
     }
 
-    fn load_elsewhere(&self, user: &UserId) -> Result<Elsewhere, StoreError> {
+    fn load_elsewhere(&self, users: &BTreeSet<UserId>) -> Result<Elsewhere, StoreError> {
+        let users = names(users);
         let sql = format!(
-            "SELECT service, count(DISTINCT user) FROM token WHERE {LIVE} AND user <> ?1 \
+            "SELECT service, count(DISTINCT user) FROM token WHERE {LIVE} AND user NOT {AMONG} \
              GROUP BY service \
-             UNION ALL SELECT DISTINCT service, 0 FROM token WHERE {NOT_ENDED} AND user <> ?1"
+             UNION ALL SELECT DISTINCT service, 0 FROM token WHERE {NOT_ENDED} AND user NOT {AMONG}"
         );
-        let rows: Vec<(ServiceId, usize)> = self.collect(&sql, [user.as_str()], |row| {
+        let rows: Vec<(ServiceId, usize)> = self.collect(&sql, [&users], |row| {
             Ok((self.parse(row, 0, "service id")?, self.count(row, 1)?))
         })?;
         let mut elsewhere = Elsewhere::default();
@@ -95,10 +103,10 @@ impl Store {
             *elsewhere.connections.entry(service).or_default() += count;
         }
         let sql = format!(
-            "SELECT count(*) FROM (SELECT DISTINCT user FROM token WHERE {LIVE} AND user <> ?1 \
+            "SELECT count(*) FROM (SELECT DISTINCT user FROM token WHERE {LIVE} AND user NOT {AMONG} \
              LIMIT {MANY})"
         );
-        let users = self.collect(&sql, [user.as_str()], |row| self.count(row, 0))?;
+        let users = self.collect(&sql, [&users], |row| self.count(row, 0))?;
         elsewhere.users = users.into_iter().sum();
         Ok(elsewhere)
     }
@@ -155,7 +163,7 @@ impl Store {
 
     fn load_installed(
         &self,
-        only: Option<&UserId>,
+        only: Option<&BTreeSet<UserId>>,
     ) -> Result<BTreeMap<UserId, BTreeMap<AccountName, Installed>>, StoreError> {
         let sql = format!(
             "SELECT user, account, generation, env, skills, pieces, confirmed FROM installed \
@@ -207,7 +215,7 @@ impl Store {
 
     fn load_backoffs(
         &self,
-        only: Option<&UserId>,
+        only: Option<&BTreeSet<UserId>>,
     ) -> Result<BTreeMap<UserId, BTreeMap<ServiceId, Backoff>>, StoreError> {
         let columns = "SELECT user, service, until, tries, wish, message FROM backoff";
         let sql = format!("{columns} WHERE TRUE {}", and_of(only));
@@ -365,11 +373,20 @@ impl Store {
     }
 }
 
-/// Narrows a query to one user.
-fn and_of(only: Option<&UserId>) -> &'static str {
-    if only.is_some() { "AND user = ?1" } else { "" }
+/// The users that a query is given as its first value: a JSON list.
+const AMONG: &str = "IN (SELECT value FROM json_each(?1))";
+
+/// Narrows a query to some users.
+fn and_of(only: Option<&BTreeSet<UserId>>) -> String {
+    only.map(|_| format!("AND user {AMONG}")).unwrap_or_default()
 }
 
-fn values(only: Option<&UserId>) -> impl rusqlite::Params {
-    rusqlite::params_from_iter(only.map(|user| user.as_str().to_owned()))
+fn values(only: Option<&BTreeSet<UserId>>) -> impl rusqlite::Params {
+    rusqlite::params_from_iter(only.map(names))
+}
+
+fn names(users: &BTreeSet<UserId>) -> String {
+    // A user id has no character that JSON escapes.
+    let names: Vec<String> = users.iter().map(|user| format!("\"{user}\"")).collect();
+    format!("[{}]", names.join(","))
 }

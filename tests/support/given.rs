@@ -1,6 +1,6 @@
 //! A world to plan for, from small files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -225,8 +225,8 @@ struct RawScope {
 
 impl RawScope {
     fn parse(&self) -> Scope {
-        let (user, service) = (self.user.clone(), self.service.clone());
-        Scope { user, service, retry_now: self.retry_now }
+        let users = self.user.clone().map(|user| BTreeSet::from([user]));
+        Scope { users, service: self.service.clone(), retry_now: self.retry_now }
     }
 }
 
