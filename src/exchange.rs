@@ -4,6 +4,7 @@
 //! the secret that is to follow, if there is one: it was not let in at all.) A call ends in an answer whatever
 //! happens, and what it means is read off the status first (`answer.rs`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -36,7 +37,7 @@ use secrets::{Choice, NEXT};
 #[derive(Default)]
 pub struct Exchange {
     secrets: Secrets,
-    clients: Clients,
+    clients: Arc<Clients>,
 }
 
 /// By which name a token is revoked.
@@ -64,10 +65,16 @@ enum RevokeBody<'a> {
 }
 
 impl Exchange {
+    /// The same way with these secrets: connections that are open stay so.
+    #[must_use]
+    pub fn with(&self, secrets: Secrets) -> Self {
+        Self { clients: Arc::clone(&self.clients), secrets }
+    }
+
     /// With these shared secrets.
     #[must_use]
     pub fn new(secrets: Secrets) -> Self {
-        Self { secrets, clients: Clients::default() }
+        Self { secrets, clients: Arc::default() }
     }
 
     /// From now on with these: they are read again at each pass, connections stay open.

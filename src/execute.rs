@@ -4,6 +4,7 @@
 //! The state is written by a thread of its own, which makes one transaction of all that waits: a
 //! commit costs an fsync, and a fleet has many small things to write down.
 
+mod inflow;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,14 +15,23 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
+use crate::desired_history::Entry;
 use crate::exchange::{Exchange, RevokeBy};
 use crate::installer::Installer;
 use crate::model::action::Install;
+use crate::model::actual::Actual;
+use crate::model::desired::Desired;
 use crate::model::digest::Digest;
-use crate::model::outcome::{Answer, Failure, FailureKind, Outcome, PutOutcome, RevokeAnswer};
+use crate::model::guard::ApprovedPlan;
+use crate::model::name::{EnvName, ServiceId, UserId};
+use crate::model::outcome::{
+    Answer, Change, Failure, FailureKind, Outcome, PutOutcome, RevokeAnswer,
+};
 use crate::model::registry::{Registry, Rendition};
-use crate::model::run::{Effect, Event, Run, Ticket};
-use crate::store::{Filled, Store};
+use crate::model::run::{Connection, Effect, Event, Run, Setting, Ticket};
+use crate::store::{self, Filled, Store, StoreError};
+use inflow::Inflow;
+pub use inflow::More;
 use writer::{Reply, Request, Writer};
 
 /// Puts under way at once: each waits for the disk several times.
@@ -29,8 +39,6 @@ const PUTS: usize = 16;
 
 /// What a pass acts upon.
 pub struct Edges {
-    /// The services.
-    pub exchange: Arc<Exchange>,
     /// The homes.
     pub installer: Arc<Installer>,
     /// The renditions of the registry, by digest.
@@ -42,6 +50,7 @@ pub struct Edges {
 }
 
 /// What became of a run.
+#[derive(Default)]
 pub struct Executed {
     /// What each action found, in the order in which they ended.
     pub outcomes: Vec<Outcome>,
@@ -49,59 +58,172 @@ pub struct Executed {
     pub broken: Option<String>,
     /// Whether it was told to stop before it was done.
     pub stopped: bool,
+    /// Users whose plans were wanted and not made.
+    pub left: BTreeSet<UserId>,
 }
 
 /// What comes back to the driver.
 enum Message {
     Event(Event),
     FromWriter(Reply),
+    /// A further plan; none: there is none now.
+    Prepared(Option<Box<Prepared>>),
 }
 
-/// Carries out a run. `on_outcome` is told of each outcome as it happens. When `stop` completes,
-/// nothing new is begun and what is under way is finished.
+/// A plan, and what it was made from.
+pub struct Prepared {
+    /// What may be done.
+    pub plan: ApprovedPlan,
+    /// What was desired; none while that cannot be read.
+    pub desired: Option<Desired>,
+    /// What was there.
+    pub actual: Actual,
+    /// When.
+    pub at: Timestamp,
+    /// Whether what failed before is tried again without waiting.
+    pub retry_now: bool,
+    /// The services, with the shared secrets of now.
+    pub exchange: Arc<Exchange>,
+    /// Services, the names of their shared secrets, and why they cannot be called with these.
+    pub shut: Vec<(ServiceId, EnvName, String)>,
+    /// Found out beforehand, and recorded before anything is called.
+    pub found: Vec<Change>,
+    /// The history of what is desired: told before anything is done.
+    pub edits: Vec<Entry>,
+}
+
+/// Carries out a plan, and those that come while it is under way. `on_outcome` is told of each
+/// outcome as it happens. When `stop` completes, nothing new is begun and what is under way is
+/// finished.
+///
+/// # Errors
+/// The state's, before anything was done.
 pub async fn execute(
-    store: Store,
+    mut store: Store,
     edges: Edges,
-    mut run: Run,
+    first: Prepared,
+    more: Option<More>,
     stop: impl Future<Output = ()>,
     mut on_outcome: impl FnMut(&Outcome),
-) -> (Store, Executed) {
+) -> Result<(Store, Executed), StoreError> {
+    store.tell_edits(&first.edits, first.at)?;
     let (sender, mut messages) = mpsc::unbounded_channel();
-    let clock = edges.clock;
-    let mut driver = Driver::new(store, edges, sender);
-    let mut outcomes = Vec::new();
+    let prepared = sender.clone();
+    // The receiver is gone only when the run is over.
+    let inflow = Inflow::new(more, move |plan| drop(prepared.send(Message::Prepared(plan))));
+    if first.plan.plan().is_empty() && first.found.is_empty() {
+        return Ok((store, Executed { left: inflow.left(), ..Executed::default() }));
+    }
+    let mut execution = Execution::new(store, edges, first, inflow, sender);
     let mut stop = std::pin::pin!(stop);
-    let mut stopping = false;
+    let mut outcomes = Vec::new();
     let mut event = Event::Start;
     loop {
-        let effects = run.next(clock(), event);
-        for effect in effects {
-            driver.carry_out(effect);
-        }
-        for outcome in run.take_outcomes() {
+        for outcome in execution.step(event) {
             log(&outcome);
             on_outcome(&outcome);
             outcomes.push(outcome);
         }
-        if run.is_done() {
-            break;
+        if execution.is_done() {
+            return Ok(execution.end(outcomes));
         }
         event = loop {
             let next = tokio::select! {
-                Some(message) = messages.recv() => driver.event_of(message),
-                () = driver.sleep() => Some(Event::Woke),
-                () = &mut stop, if !stopping => {
-                    stopping = true;
-                    Some(Event::Stop)
+                Some(message) = messages.recv() => execution.event_of(message),
+                () = execution.driver.sleep() => Some(Event::Woke),
+                users = execution.inflow.wanted() => {
+                    execution.inflow.add(users);
+                    Some(Event::Woke)
                 }
+                () = &mut stop, if !execution.stopping => Some(Event::Stop),
             };
             if let Some(event) = next {
                 break event;
             }
         };
     }
-    let (broken, stopped) = (run.broken().map(str::to_owned), run.was_cut_short());
-    (driver.finish(), Executed { outcomes, broken, stopped })
+}
+
+/// The machine, its driver, and the plans that are still to come.
+struct Execution {
+    run: Run,
+    driver: Driver,
+    inflow: Inflow,
+    stopping: bool,
+}
+
+impl Execution {
+    fn new(
+        store: Store,
+        edges: Edges,
+        first: Prepared,
+        inflow: Inflow,
+        sender: mpsc::UnboundedSender<Message>,
+    ) -> Self {
+        let run = Run::new(&edges.registry, store.instance().clone(), Box::new(store::random));
+        let driver = Driver::new(store, edges, Arc::clone(&first.exchange), sender);
+        let mut execution = Self { run, driver, inflow, stopping: false };
+        execution.take_over(first, &BTreeSet::new());
+        execution
+    }
+
+    /// Gives a plan to the machine; `busy` had something in work while it was made. Returns those
+    /// of whom something was left out.
+    fn take_over(&mut self, first: Prepared, busy: &BTreeSet<Connection>) -> BTreeSet<UserId> {
+        for (service, secret, why) in &first.shut {
+            self.run.close(service, secret, why);
+        }
+        self.run.journal(first.found);
+        self.driver.exchange = first.exchange;
+        let setting = Setting {
+            desired: first.desired.as_ref(),
+            registry: &self.driver.registry,
+            actual: &first.actual,
+            now: first.at,
+            retry_now: first.retry_now,
+        };
+        self.run.absorb(first.plan, &setting, busy)
+    }
+
+    fn step(&mut self, event: Event) -> Vec<Outcome> {
+        self.stopping |= matches!(event, Event::Stop);
+        for effect in self.run.next((self.driver.clock)(), event) {
+            self.driver.carry_out(effect);
+        }
+        if self.takes_more() {
+            self.inflow.prepare(&self.run);
+        }
+        self.run.take_outcomes()
+    }
+
+    fn takes_more(&self) -> bool {
+        !self.stopping && self.run.broken().is_none()
+    }
+
+    fn is_done(&self) -> bool {
+        self.run.is_done() && !(self.takes_more() && self.inflow.is_preparing())
+    }
+
+    /// What a message means for the machine; none where it first means more work.
+    fn event_of(&mut self, message: Message) -> Option<Event> {
+        let Message::Prepared(prepared) = message else { return self.driver.event_of(message) };
+        let Some(prepared) = prepared.filter(|_| self.takes_more()) else {
+            self.inflow.put_off();
+            return Some(Event::Woke);
+        };
+        self.driver.tell(&prepared);
+        let busy = self.inflow.take_busy();
+        let again = self.take_over(*prepared, &busy);
+        self.inflow.make_again(again);
+        Some(Event::Start)
+    }
+
+    fn end(self, outcomes: Vec<Outcome>) -> (Store, Executed) {
+        let broken = self.run.broken().map(str::to_owned);
+        let stopped = self.run.was_cut_short();
+        let left = self.inflow.left();
+        (self.driver.finish(), Executed { outcomes, broken, stopped, left })
+    }
 }
 
 fn log(outcome: &Outcome) {
@@ -123,12 +245,17 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(store: Store, edges: Edges, sender: mpsc::UnboundedSender<Message>) -> Self {
+    fn new(
+        store: Store,
+        edges: Edges,
+        exchange: Arc<Exchange>,
+        sender: mpsc::UnboundedSender<Message>,
+    ) -> Self {
         let replies = sender.clone();
         // The receiver is gone only when the run is over.
         let reply = move |reply| drop(replies.send(Message::FromWriter(reply)));
         Self {
-            exchange: edges.exchange,
+            exchange,
             registry: edges.registry,
             installer: edges.installer,
             writer: Writer::start(store, edges.renditions, edges.clock, reply),
@@ -158,10 +285,16 @@ impl Driver {
         }
     }
 
-    /// What a message means for the machine; none where it first means more work.
+    /// Before what follows from it is written down.
+    fn tell(&self, prepared: &Prepared) {
+        self.writer.ask(Request::Tell(prepared.edits.clone(), prepared.at));
+    }
+
     fn event_of(&mut self, message: Message) -> Option<Event> {
         match message {
+            Message::Prepared(_) => None, // not the driver's
             Message::Event(event) => Some(event),
+            Message::FromWriter(Reply::Untold(why)) => Some(Event::Broken(why)),
             Message::FromWriter(Reply::Recorded(ticket, result)) => {
                 Some(Event::Recorded(ticket, result))
             }

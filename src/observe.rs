@@ -148,7 +148,11 @@ pub fn arrivals(arriving: &[(UserId, ServiceId)]) -> impl Iterator<Item = Change
     })
 }
 
-fn wanted(places: &Places, now: Timestamp, scope: &Scope) -> Result<Wanted, IntentError> {
+/// Reads who should be connected to what, of the users in scope at least.
+///
+/// # Errors
+/// Why that is not known.
+pub fn wanted(places: &Places, now: Timestamp, scope: &Scope) -> Result<Wanted, IntentError> {
     let people = people(&places.people)?;
     let mut loaded = DesiredFile::new(&places.desired).read_part(now, scope.users.as_ref())?;
     let desired = std::mem::take(&mut loaded.desired);

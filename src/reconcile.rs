@@ -2,42 +2,47 @@
 
 mod checks;
 mod import;
+mod prepare;
 mod result;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::desired_file::DesiredFile;
-use crate::exchange::{Exchange, Secrets};
-use crate::execute::{Edges, Executed, execute};
+use crate::exchange::Exchange;
+use crate::execute::{Edges, execute};
 use crate::installer::Installer;
 use crate::model::actual::Actual;
 use crate::model::digest::{Digest, DigestPrefix};
-use crate::model::guard::{self, ApprovedPlan, Held, Limits};
-use crate::model::name::{EnvName, ServiceId};
+use crate::model::guard::{ApprovedPlan, Held, Limits};
+use crate::model::name::{EnvName, ServiceId, UserId};
 use crate::model::outcome::Outcome;
-use crate::model::plan::{self, Plan, Scope, World, due};
+use crate::model::plan::due::{self, Due};
+use crate::model::plan::{Plan, Scope};
 use crate::model::registry::Registry;
-use crate::model::run::{Run, Setting};
-use crate::observe::{self, Intent, IntentError, Places, Wanted};
-use crate::store::{self, PassLock, Store, StoreError};
+use crate::observe::{self, Intent, IntentError, Places};
+use crate::store::{PassLock, Store, StoreError};
 
 pub use import::{ImportError, finish_import};
+use prepare::{Further, Made, SecretNames};
 pub use result::{Exit, Passed, PlannedPart};
 use result::{exit, last_pass};
 
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
 pub const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
 
+/// Users who are wanted while a pass is under way.
+pub type Wants = UnboundedReceiver<BTreeSet<UserId>>;
+
 /// Who took up a revision that was made by hand.
 const ADOPTER: &str = "reconcile";
 
 /// Everything that a pass works with.
+#[derive(Clone)]
 pub struct Pass {
     /// Where everything is.
     pub places: Places,
@@ -49,6 +54,8 @@ pub struct Pass {
     pub installer: Arc<Installer>,
     /// Where shared secrets are, one file each, besides the environment. Read at each pass.
     pub secrets_dir: Option<PathBuf>,
+    /// The way to the services, without any secret: connections stay open between passes.
+    pub exchange: Arc<Exchange>,
     /// What time it is.
     pub clock: fn() -> Timestamp,
 }
@@ -161,163 +168,76 @@ impl Pass {
         stop: impl Future<Output = ()>,
         on_outcome: impl FnMut(&Outcome),
     ) -> Result<Passed, PassError> {
+        self.carry_out(expect, None, stop, on_outcome).await
+    }
+
+    /// The same, with further users that are wanted while it is under way.
+    ///
+    /// # Errors
+    /// As [`Pass::run`].
+    pub async fn run_with(
+        &self,
+        _lock: &PassLock,
+        wanted: Wants,
+        stop: impl Future<Output = ()>,
+        on_outcome: impl FnMut(&Outcome),
+    ) -> Result<Passed, PassError> {
+        self.carry_out(None, Some(wanted), stop, on_outcome).await
+    }
+
+    async fn carry_out(
+        &self,
+        expect: Option<DigestPrefix>,
+        wanted: Option<Wants>,
+        stop: impl Future<Output = ()>,
+        on_outcome: impl FnMut(&Outcome),
+    ) -> Result<Passed, PassError> {
         let began = (self.clock)();
         self.refuse_lost_state().await?;
         let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;
         finish_import(&self.places.desired, &store, began)?;
         let gathered = self.gather(&store, began)?;
-        let mut planned = self.planned(gathered, None, Some(&mut store)).await;
-        let exchange = Arc::new(self.exchange(&planned));
-        if self.clocks_disagree(&mut store, &planned, &exchange).await? {
-            let gathered = self.gather(&store, began)?;
-            planned = self.planned(gathered, None, Some(&mut store)).await;
-        }
-        if expect.is_some_and(|expected| !expected.names(&planned.digest)) {
-            return Err(PassError::AnotherPlan { now: planned.digest });
-        }
-        if let Ok(wanted) = &planned.intent.desired {
-            let file = DesiredFile::new(&self.places.desired);
-            file.adopt(&wanted.loaded, ADOPTER, began).map_err(PassError::Adopt)?;
-            let edits = file.edits().map_err(|error| PassError::Adopt(error.into()))?;
-            store.tell_edits(&edits, began)?;
-        }
-        let (store, passed) = self.carry_out(store, planned, exchange, stop, on_outcome).await;
+        let planned = self.planned(gathered, None, Some(&mut store)).await;
+        let names = SecretNames::default();
+        let Made { prepared, mut part, registry, due } =
+            self.prepare(planned, expect, &names).await?;
+        let edges = Edges {
+            installer: Arc::clone(&self.installer),
+            renditions: observe::renditions(&registry),
+            registry: registry.clone(),
+            clock: self.clock,
+        };
+        let mut touched = users_of(prepared.plan.plan());
+        let (pass, made) = (self.clone(), Mutex::default());
+        let further = Arc::new(Further { pass, registry, names, made });
+        let more = wanted.map(|users| further.more(users));
+        let (store, executed) = execute(store, edges, prepared, more, stop, on_outcome).await?;
+        let made =
+            std::mem::take(&mut *further.made.lock().unwrap_or_else(PoisonError::into_inner));
+        touched.extend(made.users);
+        made.parts.into_iter().for_each(|further| part.add(further));
+        let exit = exit(&part, &executed);
+        let passed = Passed { planned: part, executed, exit, due, touched };
         let took = (self.clock)().duration_since(began);
-        store.record_pass(&last_pass(&passed, began, took))?;
+        let former = self.scope.users.is_some().then(|| store.last_pass()).transpose()?.flatten();
+        store.record_pass(&last_pass(&passed, former, began, took))?;
         Ok(passed)
     }
 
-    /// When time alone may change what is to be done, as things are now: see [`due::next_due`].
+    /// When time alone may change what is to be done, as things are now: see [`due::due`].
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn next_due(&self) -> Result<Option<Timestamp>, PassError> {
+    pub fn due(&self) -> Result<Due, PassError> {
         let now = (self.clock)();
         let (actual, intent) = self.gather(&Store::open_to_read(&self.places.state)?, now)?;
         let desired = intent.desired.as_ref().ok().map(|wanted| &wanted.desired);
-        Ok(due::next_due(&actual, desired, &intent.registry, now))
+        Ok(due::due(&actual, desired, &intent.registry, now))
     }
+}
 
-    /// Loads the state and reads the files, each on a core of its own: in a fleet both take a while.
-    fn gather(&self, store: &Store, at: Timestamp) -> Result<(Actual, Intent), StoreError> {
-        let (actual, intent) = thread::scope(|threads| {
-            let intent = threads.spawn(|| self.intent(&self.scope));
-            (store.load(at, self.scope.users.as_ref()), intent.join())
-        });
-        Ok((actual?, intent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
-    }
-
-    /// What the files say, settled and checked against what the state holds.
-    pub async fn settled_intent(&self, actual: &Actual) -> Intent {
-        let intent = self.settled(self.intent(&self.scope), &self.scope).await;
-        intent.checked(&self.places, actual).with_arrivals(actual)
-    }
-
-    fn intent(&self, scope: &Scope) -> Intent {
-        observe::intent(&self.places, (self.clock)(), scope)
-    }
-
-    /// Gathers the rest of the world and plans.
-    async fn planned(
-        &self,
-        (mut actual, intent): (Actual, Intent),
-        at: Option<Timestamp>,
-        store: Option<&mut Store>,
-    ) -> Planned {
-        let intent = self.settled(intent, &self.scope).await.checked(&self.places, &actual);
-        let intent = intent.with_arrivals(&actual);
-        let at = at.unwrap_or_else(self.clock);
-        if let Ok(wanted) = &intent.desired {
-            actual.homes = observe::homes(&self.installer, wanted, &actual, &self.scope);
-            let accounts = observe::accounts_of(wanted, &actual, &self.scope);
-            if let Some(store) = store {
-                let absent: Vec<_> = accounts.into_iter().map(|(u, a)| (u.clone(), a)).collect();
-                // What cannot be noted now is noted by the next pass; nothing depends on the hour.
-                if let Err(error) = store.note_absences(&absent, &mut actual, at) {
-                    tracing::warn!(%error, "absent accounts could not be noted");
-                }
-            }
-        }
-        let plan = self.plan_of(&intent, &actual, at);
-        let digest = plan.digest(&actual);
-        let limits = Limits { approved: actual.approved.clone(), ..self.limits.clone() };
-        let (approved, held) = guard::approve(plan, &limits);
-        Planned { at, intent, actual, digest, approved, held }
-    }
-
-    fn plan_of(&self, intent: &Intent, actual: &Actual, now: Timestamp) -> Plan {
-        let scope = &self.scope;
-        match &intent.desired {
-            Ok(Wanted { desired, people, .. }) => {
-                let registry = &intent.registry;
-                plan::plan(&World { desired, people, registry, actual, scope, now })
-            }
-            Err(_) => plan::debts(actual, scope, now),
-        }
-    }
-
-    /// What the files say, once a desired state that was just changed by hand has settled.
-    async fn settled(&self, mut intent: Intent, scope: &Scope) -> Intent {
-        let mut patience = SETTLING_PATIENCE;
-        while let Some(wait) = intent.desired.as_ref().err().and_then(IntentError::ready_in)
-            && wait <= patience
-        {
-            tokio::time::sleep(wait).await;
-            patience -= wait;
-            intent = self.intent(scope);
-        }
-        intent
-    }
-
-    async fn carry_out(
-        &self,
-        store: Store,
-        planned: Planned,
-        exchange: Arc<Exchange>,
-        stop: impl Future<Output = ()>,
-        on_outcome: impl FnMut(&Outcome),
-    ) -> (Store, Passed) {
-        let Planned { at, intent, actual, approved, held, .. } = planned;
-        let notes = approved.plan().notes.clone();
-        let setting = Setting {
-            desired: intent.desired.as_ref().ok().map(|wanted| &wanted.desired),
-            registry: &intent.registry,
-            actual: &actual,
-            now: at,
-            retry_now: self.scope.retry_now,
-        };
-        let is_empty = approved.plan().is_empty();
-        let mut run =
-            Run::new(approved, &setting, store.instance().clone(), Box::new(store::random));
-        for (service, name) in secrets_needed(&actual, &intent.registry) {
-            if let Some(why) = exchange.lacks_secret(name) {
-                run.close(service, name, &format!("the shared secret {name} {why}"));
-            }
-        }
-        let edges = Edges {
-            exchange,
-            installer: Arc::clone(&self.installer),
-            renditions: observe::renditions(&intent.registry),
-            registry: intent.registry.clone(),
-            clock: self.clock,
-        };
-        let (store, executed) = if is_empty {
-            (store, Executed { outcomes: Vec::new(), broken: None, stopped: false })
-        } else {
-            execute(store, edges, run, stop, on_outcome).await
-        };
-        let intent_error = intent.desired.err();
-        let exit = exit(intent_error.as_ref(), &executed, &held, &notes);
-        let planned = PlannedPart { intent_error, held, notes };
-        (store, Passed { planned, executed, exit })
-    }
-
-    /// The services, with their shared secrets.
-    fn exchange(&self, planned: &Planned) -> Exchange {
-        let needed = secrets_needed(&planned.actual, &planned.intent.registry);
-        let names = needed.iter().map(|(_, name)| *name);
-        Exchange::new(Secrets::from_dir_or_env(self.secrets_dir.as_deref(), names))
-    }
+fn users_of(plan: &Plan) -> BTreeSet<UserId> {
+    plan.actions.iter().map(|action| action.user().clone()).collect()
 }
 
 /// The shared secrets that a pass may need.

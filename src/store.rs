@@ -117,6 +117,11 @@ pub struct Store {
     keys: Option<seal::Keys>,
 }
 
+/// Held by who writes the state.
+const LOCK: &str = ".pass.lock";
+/// Held by who waits for that, so that a pass without an end can make room.
+const WAITING: &str = ".pass.waiting";
+
 /// The right to write the state and to act: one pass at a time.
 pub struct PassLock(#[expect(dead_code, reason = "holds the lock until it is dropped")] File);
 
@@ -126,12 +131,14 @@ impl PassLock {
     /// # Errors
     /// The lock file cannot be opened.
     pub fn take(state_dir: &Path, on_wait: impl FnOnce()) -> Result<Self, StoreError> {
-        let (path, file) = Self::open(state_dir)?;
+        let (path, file) = Self::open(state_dir, LOCK)?;
         let failed = |source| StoreError::File { path: path.clone(), source };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 on_wait();
+                let (_, waiting) = Self::open(state_dir, WAITING)?;
+                waiting.lock_shared().map_err(failed)?;
                 file.lock().map_err(failed)?;
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
@@ -139,12 +146,19 @@ impl PassLock {
         Ok(Self(file))
     }
 
+    /// Whether somebody waits for the lock in [`PassLock::take`]. Who cannot tell says no.
+    #[must_use]
+    pub fn is_awaited(state_dir: &Path) -> bool {
+        let waiting = Self::open(state_dir, WAITING);
+        waiting.is_ok_and(|(_, file)| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Takes the lock if nobody has it.
     ///
     /// # Errors
     /// The lock file cannot be opened.
     pub fn try_take(state_dir: &Path) -> Result<Option<Self>, StoreError> {
-        let (path, file) = Self::open(state_dir)?;
+        let (path, file) = Self::open(state_dir, LOCK)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -152,8 +166,8 @@ impl PassLock {
         }
     }
 
-    fn open(state_dir: &Path) -> Result<(PathBuf, File), StoreError> {
-        let path = state_dir.join(".pass.lock");
+    fn open(state_dir: &Path, name: &str) -> Result<(PathBuf, File), StoreError> {
+        let path = state_dir.join(name);
         let failed = |source| StoreError::File { path: path.clone(), source };
         let for_the_group = modes::GroupMayRead::begin();
         DirBuilder::new().recursive(true).mode(0o750).create(state_dir).map_err(failed)?;

@@ -1,34 +1,35 @@
-//! When to run a pass: a file changed, something is due, somebody asks, or it is time for a look at
-//! everything. Each means "look again": what comes while a pass is under way is one more pass.
+//! When to run a pass, and of whom: a file changed, something is due, somebody asks, or it is time
+//! for a look at everything. Each means "look again". What changes for single users while a pass is
+//! under way joins it; whatever else comes is one more pass.
 
+mod agenda;
 mod files;
+mod triggers;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
-use crate::causes::chain;
 use crate::model::outcome::Outcome;
-use crate::observe::{IntentError, Places};
-use crate::reconcile::{Exit, Pass, PassError, Passed};
+use crate::model::plan::Scope;
+use crate::reconcile::{Pass, PassError, Passed};
 use crate::store::{PassLock, StoreError};
 
-use files::Files;
+use agenda::Agenda;
+use triggers::{Triggers, Wanted, Why};
 
-/// Who makes one change often makes another at once: they are waited for.
-const GATHER: Duration = Duration::from_millis(25);
 /// Passes begin no closer to each other than this, however many changes come.
-const APART: Duration = Duration::from_millis(250);
-/// How often the lock of another pass is tried.
+const APART: Duration = Duration::from_millis(100);
+/// How often the lock of another pass is tried, and whether one waits for ours.
 const LOCKED: Duration = Duration::from_millis(100);
-/// The first wait after a pass that could not be made, or left something undone that nothing else
-/// is going to wake us for; doubled with each further one.
-const FIRST_RETRY: Duration = Duration::from_secs(10);
 /// Nothing is slept through for longer: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// Whoever wants a look at everything waits so long for the end of the pass that is under way. Then
+/// it is ended: what is not begun is planned again.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// A pass that takes longer is ended, too: others that are due do not wait for the rest of it.
+const LONGEST_PASS: Duration = Duration::from_mins(10);
 
 /// A loop of passes.
 pub struct Watch {
@@ -53,28 +54,6 @@ pub enum Told<'a> {
     Failed(&'a PassError),
 }
 
-/// Why a pass is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Why {
-    Start,
-    Files,
-    Due,
-    Asked,
-    Look,
-    Retry,
-    Stop,
-}
-
-/// When the next pass is due.
-struct Agenda {
-    /// The next look at everything.
-    look: Instant,
-    /// By the wall clock: when time alone may change what is to be done.
-    due: Option<Timestamp>,
-    retry: Option<Instant>,
-    failures: u32,
-}
-
 impl Watch {
     /// Runs passes until `stop` is true: what is then under way is finished, and nothing new is
     /// begun. `asked` counts the times that somebody asked for a pass.
@@ -84,38 +63,38 @@ impl Watch {
     pub async fn run(
         &self,
         mut stop: watch::Receiver<bool>,
-        mut asked: watch::Receiver<u64>,
+        asked: watch::Receiver<u64>,
         mut tell: impl FnMut(Told<'_>),
     ) -> Result<(), StoreError> {
-        let mut files = Files::watch(watched(&self.pass.places));
+        let (triggers, mut wanted) = Triggers::new(&self.pass.places, asked);
+        let triggers = tokio::spawn(triggers.run());
         let mut agenda = Agenda::new(self.look_every);
-        let mut why = Why::Start;
+        let mut next = Wanted::all(Why::Start);
         tell(Told::Ready);
-        while why != Why::Stop {
-            tracing::info!(?why, "a pass begins");
-            // Whatever changes from here on is seen by the next pass.
-            files.forget_changes();
-            asked.mark_unchanged();
+        while !*stop.borrow() {
+            // What has come meanwhile is seen by this pass.
+            while let Ok(more) = wanted.try_recv() {
+                next.add(more);
+            }
             let began = Instant::now();
-            let Some(lock) = self.lock(&mut stop, &mut tell).await? else { return Ok(()) };
+            let Some(lock) = self.lock(&mut stop, &mut tell).await? else { break };
+            let scope = std::mem::take(&mut next).scope();
             let passed = {
-                let mut stop = stop.clone();
-                let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
-                let on_outcome = |outcome: &Outcome| tell(Told::Outcome(outcome));
-                self.pass.run_under(&lock, None, stopped, on_outcome).await
+                let running = Running { watch: self, lock: &lock, agenda: &mut agenda };
+                running.pass(&scope, &mut wanted, &mut next, stop.clone(), &mut tell).await
             };
             match &passed {
                 Ok(passed) => tell(Told::Passed(passed)),
                 Err(error) => tell(Told::Failed(error)),
             }
-            let due = self.pass.next_due();
+            agenda.after(&self.pass, &scope, &passed);
             drop(lock);
-            agenda.after(&passed, due, self.look_every);
-            why = self.next(&mut files, &mut asked, &mut stop, &agenda).await;
-            if !matches!(why, Why::Stop) {
-                sleep_until(began + APART).await;
+            if next.is_empty() {
+                next = self.next(&mut wanted, &mut stop, &mut agenda).await;
             }
+            sleep_until(began + APART).await;
         }
+        triggers.abort();
         Ok(())
     }
 
@@ -143,95 +122,84 @@ impl Watch {
         }
     }
 
-    /// Waits for a reason to make the next pass.
+    /// Waits for a reason to make the next pass; nothing wanted: told to stop.
     async fn next(
         &self,
-        files: &mut Files,
-        asked: &mut watch::Receiver<u64>,
+        wanted: &mut mpsc::UnboundedReceiver<Wanted>,
         stop: &mut watch::Receiver<bool>,
-        agenda: &Agenda,
-    ) -> Why {
+        agenda: &mut Agenda,
+    ) -> Wanted {
         loop {
-            let (at, why) = agenda.next((self.pass.clock)());
-            let soon = Instant::now() + LONGEST_SLEEP;
+            let at = agenda.next((self.pass.clock)());
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => return Why::Stop,
-                // Who asks is gone only when the loop is.
-                Ok(()) = asked.changed() => return Why::Asked,
-                () = files.changed() => {
-                    sleep(GATHER).await;
-                    return Why::Files;
+                _ = stop.wait_for(|stop| *stop) => return Wanted::default(),
+                Some(wanted) = wanted.recv() => return wanted,
+                () = sleep_until(at.min(Instant::now() + LONGEST_SLEEP)) => {
+                    let wanted = agenda.take_due((self.pass.clock)());
+                    if !wanted.is_empty() {
+                        return wanted;
+                    }
                 }
-                () = sleep_until(at.min(soon)) => if at <= soon { return why },
             }
         }
     }
 }
 
-impl Agenda {
-    fn new(look_every: Duration) -> Self {
-        let look = Instant::now() + spread(look_every);
-        Self { look, due: None, retry: None, failures: 0 }
-    }
+/// A pass that is under way.
+struct Running<'a> {
+    watch: &'a Watch,
+    lock: &'a PassLock,
+    agenda: &'a mut Agenda,
+}
 
-    /// What follows from a pass, which looked at everything.
-    fn after(
-        &mut self,
-        passed: &Result<Passed, PassError>,
-        due: Result<Option<Timestamp>, PassError>,
-        look_every: Duration,
-    ) {
-        self.look = Instant::now() + spread(look_every);
-        self.due = match due {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::warn!(error = chain(&error), "what is due is not known");
-                None
+impl Running<'_> {
+    /// Runs it. Single users that are wanted meanwhile join it; the rest is added to `next`.
+    async fn pass(
+        self,
+        scope: &Scope,
+        wanted: &mut mpsc::UnboundedReceiver<Wanted>,
+        next: &mut Wanted,
+        mut stop: watch::Receiver<bool>,
+        tell: &mut impl FnMut(Told<'_>),
+    ) -> Result<Passed, PassError> {
+        let began = Instant::now();
+        let pass = Pass { scope: scope.clone(), ..self.watch.pass.clone() };
+        let (join, joining) = mpsc::unbounded_channel();
+        let (end, mut ended) = watch::channel(false);
+        let stopped = async move {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => {}
+                _ = ended.wait_for(|end| *end) => {}
             }
         };
-        let settles = passed.as_ref().ok().and_then(settling);
-        let undone = match passed {
-            Ok(passed) => matches!(passed.exit, Exit::Error | Exit::Owed),
-            Err(_) => true,
-        };
-        self.failures = if undone { self.failures + 1 } else { 0 };
-        let retry = FIRST_RETRY.saturating_mul(1 << self.failures.saturating_sub(1).min(10));
-        self.retry =
-            settles.or_else(|| undone.then(|| spread(retry))).map(|wait| Instant::now() + wait);
+        let on_outcome = |outcome: &Outcome| tell(Told::Outcome(outcome));
+        let mut run = std::pin::pin!(pass.run_with(self.lock, joining, stopped, on_outcome));
+        let mut look = interval(LOCKED);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let more = tokio::select! {
+                passed = &mut run => {
+                    next.users.extend(passed.iter().flat_map(|passed| passed.executed.left.clone()));
+                    return passed;
+                }
+                Some(more) = wanted.recv() => more,
+                _ = look.tick() => self.agenda.take_due_users((pass.clock)()),
+            };
+            let is_awaited = PassLock::is_awaited(&pass.places.state);
+            let mut ends = began.elapsed() > LONGEST_PASS;
+            if more.all.is_some() || *end.borrow() || is_awaited {
+                next.add(more);
+            } else if !more.users.is_empty()
+                && let Err(left) = join.send(more.users)
+            {
+                next.users.extend(left.0);
+            }
+            ends |= (next.all.is_some() || is_awaited) && began.elapsed() > PATIENCE;
+            if ends && !end.send_replace(true) {
+                tracing::info!("the pass under way is ended: what is not begun is planned again");
+                next.all.get_or_insert(Why::Ended);
+            }
+        }
     }
-
-    fn next(&self, now: Timestamp) -> (Instant, Why) {
-        let here = Instant::now();
-        let until =
-            |due: Timestamp| Duration::try_from(due.duration_since(now)).unwrap_or_default();
-        let due = self.due.map(|due| (here + until(due).min(self.until_look(here)), Why::Due));
-        let retry = self.retry.map(|at| (at, Why::Retry));
-        let all = [Some((self.look, Why::Look)), due, retry].into_iter().flatten();
-        all.min_by_key(|(at, _)| *at).unwrap_or((self.look, Why::Look)) // there is always a look
-    }
-
-    fn until_look(&self, here: Instant) -> Duration {
-        self.look.saturating_duration_since(here)
-    }
-}
-
-/// How long until a file that was changed by hand may be believed, if the pass did not wait for it.
-fn settling(passed: &Passed) -> Option<Duration> {
-    passed.planned.intent_error.as_ref().and_then(IntentError::ready_in)
-}
-
-/// So much, and up to a tenth more or less: a fleet of servers does not look all at once.
-fn spread(wait: Duration) -> Duration {
-    wait.mul_f64(0.9 + 0.2 * fastrand::f64())
-}
-
-/// What a pass reads: two files, and all files of two directories.
-fn watched(places: &Places) -> Vec<PathBuf> {
-    vec![
-        places.desired.clone(),
-        places.people.clone(),
-        places.registry.clone(),
-        places.skills.clone(),
-    ]
 }

@@ -327,7 +327,8 @@ fn a_clock_that_is_set_back_keeps_nobody_waiting_for_a_turn() {
         retry_now: false,
     };
     let instance = "00000000000000aa".parse().unwrap();
-    let mut run = Run::new(approved, &setting, instance, Box::new(|| 7));
+    let mut run = Run::new(&given.registry, instance, Box::new(|| 7));
+    run.absorb(approved, &setting, &BTreeSet::new());
     let mut begun = |now, event| {
         let effects = run.next(now, event);
         effects.iter().filter(|effect| matches!(effect, Effect::Record(..))).count()

@@ -338,6 +338,7 @@ impl Settings {
             limits: self.limits.clone(),
             installer: Arc::new(self.installer()),
             secrets_dir: self.secrets.clone(),
+            exchange: Arc::default(),
             clock: Timestamp::now,
         }
     }

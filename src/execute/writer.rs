@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use jiff::Timestamp;
 
+use crate::desired_history::Entry;
 use crate::model::action::Install;
 use crate::model::digest::Digest;
 use crate::model::name::{OpId, ServiceId};
@@ -19,6 +20,8 @@ pub(super) enum Request {
     Record(Ticket, Vec<Change>),
     Fill(Ticket, Install),
     Target(Ticket, OpId),
+    /// The history of what is desired, as it is at a time.
+    Tell(Vec<Entry>, Timestamp),
 }
 
 /// What it answers, in the order of asking.
@@ -26,6 +29,8 @@ pub(super) enum Reply {
     Recorded(Ticket, Result<Recorded, String>),
     Filled(Ticket, Box<Install>, Result<Filled, String>),
     Target(Ticket, Result<Target, String>),
+    /// What is desired could not be told: nothing may be done.
+    Untold(String),
 }
 
 /// How a token is revoked, with the op id that it was asked for by.
@@ -83,6 +88,12 @@ fn work(
                     record(&mut store, clock(), &mut batch, &reply);
                     let filled = store.fill(&install, renditions).map_err(|error| told(&error));
                     reply(Reply::Filled(ticket, Box::new(install), filled));
+                }
+                Request::Tell(edits, at) => {
+                    record(&mut store, clock(), &mut batch, &reply);
+                    if let Err(error) = store.tell_edits(&edits, at) {
+                        reply(Reply::Untold(told(&error)));
+                    }
                 }
                 Request::Target(ticket, op) => {
                     record(&mut store, clock(), &mut batch, &reply);

@@ -10,6 +10,7 @@ mod lane;
 mod person;
 mod take;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -18,7 +19,6 @@ use super::action::{Install, Issue, Revoke};
 use super::actual::Actual;
 use super::desired::Desired;
 use super::digest::Digest;
-use super::guard::ApprovedPlan;
 use super::name::{AccountName, Email, EnvName, InstanceId, OpId, ServiceId, UserId};
 use super::outcome::{
     Answer, Change, Found, IssueAnswer, Outcome, PutOutcome, Recorded, RevokeAnswer, What,
@@ -61,7 +61,7 @@ pub enum Effect {
 
 /// What happened.
 pub enum Event {
-    /// The pass begins.
+    /// A plan was taken over: begin with it.
     Start,
     /// A transaction is on disk, or is not.
     Recorded(Ticket, Result<Recorded, String>),
@@ -75,7 +75,12 @@ pub enum Event {
     Woke,
     /// Begin nothing new; what is under way is finished.
     Stop,
+    /// The state cannot be written. The same.
+    Broken(String),
 }
+
+/// Whose, and of which service.
+pub type Connection = (UserId, ServiceId);
 
 /// A source of random numbers: op ids and jitter. Passed in, since the model has none.
 pub type Dice = Box<dyn FnMut() -> u128 + Send>;
@@ -95,8 +100,14 @@ pub struct Run {
     calls: BTreeMap<Ticket, usize>,
     next_ticket: Ticket,
     journal: Vec<Change>,
-    backoffs: BTreeMap<(UserId, ServiceId), u32>,
-    wishes: BTreeMap<(UserId, ServiceId), Digest>,
+    /// What begins once the journal is on disk.
+    taken: Taken,
+    /// How many jobs of each connection have not ended.
+    in_work: BTreeMap<Connection, usize>,
+    /// Where nothing is called, and why.
+    shut: BTreeMap<(ServiceId, EnvName), String>,
+    backoffs: BTreeMap<Connection, u32>,
+    wishes: BTreeMap<Connection, Digest>,
     templates: BTreeMap<ServiceId, Vec<(EnvName, ValueTemplate)>>,
     outcomes: Vec<Outcome>,
     broken: Option<String>,
@@ -120,8 +131,8 @@ pub struct Setting<'a> {
 
 /// Why a transaction was asked for: what follows once it is on disk.
 enum Purpose {
-    /// The pass's own beginnings.
-    Journal,
+    /// A plan's own beginnings: the rest of it may begin.
+    Journal(Taken),
     /// A job's op id is on disk: it may be asked with.
     Begun(usize),
     /// A job's answer is on disk: it is done, and this is what it found.
@@ -130,6 +141,20 @@ enum Purpose {
     Owed(Vec<usize>),
     /// A put is confirmed.
     Delivered(UserId, Box<Install>, Vec<(ServiceId, OpId)>, bool),
+}
+
+/// What was taken over from a plan and has not begun.
+#[derive(Default)]
+struct Taken {
+    jobs: Vec<usize>,
+    /// Whose puts may be due.
+    users: BTreeSet<UserId>,
+}
+
+impl Taken {
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.users.is_empty()
+    }
 }
 
 struct Job {
@@ -178,15 +203,10 @@ impl Task {
 }
 
 impl Run {
-    /// A machine that has not begun.
+    /// A machine with nothing to do.
     #[must_use]
-    pub fn new(
-        approved: ApprovedPlan,
-        setting: &Setting<'_>,
-        instance: InstanceId,
-        dice: Dice,
-    ) -> Self {
-        let mut run = Self {
+    pub fn new(registry: &Registry, instance: InstanceId, dice: Dice) -> Self {
+        Self {
             instance,
             dice,
             jobs: Vec::new(),
@@ -199,27 +219,19 @@ impl Run {
             calls: BTreeMap::new(),
             next_ticket: 0,
             journal: Vec::new(),
+            taken: Taken::default(),
+            in_work: BTreeMap::new(),
+            shut: BTreeMap::new(),
             backoffs: BTreeMap::new(),
             wishes: BTreeMap::new(),
-            templates: setting
-                .registry
+            templates: registry
                 .services()
                 .map(|service| (service.id.clone(), service.rendition.env.clone()))
                 .collect(),
             outcomes: Vec::new(),
             broken: None,
             stopped: false,
-        };
-        for loss in approved.plan().losses.iter().filter(|loss| approved.counts(loss)) {
-            let (user, service) = (loss.user.clone(), loss.service.clone());
-            run.journal.push(Change::Removed { user, service });
         }
-        for action in approved.into_plan().actions {
-            run.take(action, setting);
-        }
-        run.touched = run.people.keys().cloned().collect();
-        run.flush_closed();
-        run
     }
 
     fn enqueue(&mut self, job: usize) {
@@ -233,7 +245,19 @@ impl Run {
         let lanes = self.lanes.iter_mut();
         let lanes = lanes.filter(|(at, _)| at.service == *service && at.secret == *secret);
         let waiting = lanes.flat_map(|(_, lane)| lane.close(why)).collect();
+        self.shut.insert((service.clone(), secret.clone()), why.to_owned());
         self.give_up(waiting, why);
+    }
+
+    /// Has this written down before anything else is begun.
+    pub fn journal(&mut self, changes: Vec<Change>) {
+        self.journal.extend(changes);
+    }
+
+    /// The connections of these users that have something under way or waiting.
+    #[must_use]
+    pub fn in_work(&self, users: &BTreeSet<UserId>) -> BTreeSet<Connection> {
+        self.in_work.keys().filter(|(user, _)| users.contains(user)).cloned().collect()
     }
 
     /// What the actions found so far, in the order in which they ended; each is said once.
@@ -253,6 +277,7 @@ impl Run {
         self.records.is_empty()
             && self.puts.is_empty()
             && self.calls.is_empty()
+            && (self.halted() || (self.taken.is_empty() && self.journal.is_empty()))
             && (self.halted() || self.lanes.values().all(Lane::is_idle))
             && (self.halted() || self.people.values().all(Person::is_idle))
     }
@@ -261,7 +286,8 @@ impl Run {
     #[must_use]
     pub fn was_cut_short(&self) -> bool {
         self.stopped
-            && !(self.lanes.values().all(Lane::is_idle)
+            && !(self.taken.is_empty()
+                && self.lanes.values().all(Lane::is_idle)
                 && self.people.values().all(Person::is_idle))
     }
 
@@ -273,25 +299,43 @@ impl Run {
     pub fn next(&mut self, now: Timestamp, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Start => {
-                let journal = std::mem::take(&mut self.journal);
-                if !journal.is_empty() {
-                    // Nothing is called before the debts are on disk.
-                    self.record(Purpose::Journal, journal, &mut effects);
-                    return effects;
-                }
-            }
+            Event::Start => self.start(&mut effects),
             Event::Recorded(ticket, result) => self.recorded(ticket, result, &mut effects),
             Event::Issued(ticket, answer) => self.issued(now, ticket, answer, &mut effects),
             Event::Revoked(ticket, answer) => self.revoked(now, ticket, answer, &mut effects),
             Event::Put(ticket, outcome) => self.put_ended(ticket, outcome, &mut effects),
             Event::Woke => {}
             Event::Stop => self.stopped = true,
+            Event::Broken(why) => {
+                self.broken.get_or_insert(why);
+            }
         }
         if !self.halted() {
             self.advance(now, &mut effects);
         }
         effects
+    }
+
+    /// Nothing of a plan is called before its debts are on disk.
+    fn start(&mut self, effects: &mut Vec<Effect>) {
+        let (journal, taken) = (std::mem::take(&mut self.journal), std::mem::take(&mut self.taken));
+        if journal.is_empty() {
+            self.begin_with(taken);
+        } else {
+            self.record(Purpose::Journal(taken), journal, effects);
+        }
+    }
+
+    fn begin_with(&mut self, taken: Taken) {
+        self.touched.extend(taken.users);
+        self.enqueue_all(taken.jobs);
+    }
+
+    fn enqueue_all(&mut self, jobs: Vec<usize>) {
+        for job in jobs {
+            self.enqueue(job);
+        }
+        self.flush_closed();
     }
 
     fn put_if_due(&mut self, user: UserId, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -337,7 +381,8 @@ impl Run {
             }
         };
         match purpose {
-            Purpose::Journal => {}
+            Purpose::Journal(taken) => self.begin_with(taken),
+            Purpose::Owed(jobs) => self.enqueue_all(jobs),
             Purpose::Begun(job) => self.begun(job, effects),
             Purpose::Answered(job, found) => {
                 let op = self.jobs[job].op.as_ref();
@@ -347,12 +392,6 @@ impl Run {
                     None => found,
                 };
                 self.finish(job, found);
-            }
-            Purpose::Owed(jobs) => {
-                for job in jobs {
-                    self.enqueue(job);
-                }
-                self.flush_closed();
             }
             Purpose::Delivered(user, install, holds, changed) => {
                 let found = if changed { Found::Done } else { Found::Already };
@@ -420,7 +459,15 @@ impl Run {
             person.ask_ended(found == Found::Done);
             self.touched.insert(issue.user.clone());
         }
-        let (user, service) = (task.user().clone(), Some(task.service().clone()));
+        let (user, service) = (task.user().clone(), task.service().clone());
+        let connection = (user.clone(), service.clone());
+        if let Entry::Occupied(mut jobs) = self.in_work.entry(connection) {
+            *jobs.get_mut() -= 1;
+            if *jobs.get() == 0 {
+                jobs.remove();
+            }
+        }
+        let service = Some(service);
         self.outcomes.push(Outcome { user, service, what: task.what(), found });
     }
 

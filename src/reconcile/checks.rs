@@ -23,14 +23,13 @@ use crate::store::{Store, StoreError};
 const NO_RENEWAL: SignedDuration = SignedDuration::from_hours(1);
 
 impl Pass {
-    /// Asks the services of which something is to be done by time alone what time it is there, and
-    /// records where theirs and ours disagree. Says whether anything was recorded.
-    pub(super) async fn clocks_disagree(
+    /// Asks the services of which something is to be done by time alone what time it is there:
+    /// what is to be recorded of where theirs and ours disagree, or do so no longer.
+    pub(super) async fn disagreeing_clocks(
         &self,
-        store: &mut Store,
         planned: &Planned,
         exchange: &Arc<Exchange>,
-    ) -> Result<bool, StoreError> {
+    ) -> Vec<Change> {
         let troubles = &planned.actual.troubles;
         let skewed = |service: &ServiceId| {
             troubles.get(service).is_some_and(|trouble| trouble.kind == TroubleKind::ClockSkew)
@@ -52,14 +51,10 @@ impl Pass {
                 message,
             });
             if trouble.is_some() != skewed(&service) {
-                changes.push(vec![Change::Trouble { service, trouble }]);
+                changes.push(Change::Trouble { service, trouble });
             }
         }
-        let found_any = !changes.is_empty();
-        if found_any {
-            store.record(changes, (self.clock)())?.into_iter().collect::<Result<Vec<_>, _>>()?;
-        }
-        Ok(found_any)
+        changes
     }
 
     /// A database that is missing where there was one is an error, never a new one. One without

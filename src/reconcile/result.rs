@@ -1,11 +1,15 @@
 //! What a pass came to: its exit code, and what is remembered of it.
 
-use jiff::Timestamp;
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::Planned;
 use crate::execute::Executed;
 use crate::model::guard::Held;
+use crate::model::name::UserId;
 use crate::model::outcome::{Found, Outcome};
+use crate::model::plan::due::Due;
 use crate::model::plan::{self, NoteKind};
 use crate::observe::IntentError;
 use crate::store::{FailedRecord, HeldRecord, LastPass};
@@ -21,6 +25,10 @@ pub struct Passed {
     pub executed: Executed,
     /// The exit code of DESIGN, "The plan".
     pub exit: Exit,
+    /// When time alone may change what is to be done, as things were before it.
+    pub due: Due,
+    /// Whom it may have changed something of.
+    pub touched: BTreeSet<UserId>,
 }
 
 /// What remains of a plan once it is carried out.
@@ -62,6 +70,16 @@ impl Exit {
     }
 }
 
+impl PlannedPart {
+    /// Adds what another plan of the same pass left.
+    pub(super) fn add(&mut self, other: Self) {
+        self.intent_error = self.intent_error.take().or(other.intent_error);
+        self.held.losses.extend(other.held.losses);
+        self.held.why.extend(other.held.why);
+        self.notes.extend(other.notes);
+    }
+}
+
 impl Planned {
     /// The exit code of a `plan` that stops here.
     #[must_use]
@@ -84,12 +102,8 @@ fn is_kept_back(notes: &[plan::Note]) -> bool {
     notes.iter().any(|note| !matches!(note.kind, NoteKind::Remark))
 }
 
-pub(super) fn exit(
-    intent_error: Option<&IntentError>,
-    executed: &Executed,
-    held: &Held,
-    notes: &[plan::Note],
-) -> Exit {
+pub(super) fn exit(planned: &PlannedPart, executed: &Executed) -> Exit {
+    let PlannedPart { intent_error, held, notes } = planned;
     let failed = |outcome: &Outcome| matches!(outcome.found, Found::Failed(_));
     if intent_error.is_some() || executed.broken.is_some() {
         Exit::Error
@@ -102,7 +116,14 @@ pub(super) fn exit(
     }
 }
 
-pub(super) fn last_pass(passed: &Passed, at: Timestamp, took: jiff::SignedDuration) -> LastPass {
+/// What is remembered of a pass. One of single users leaves what the `former` one held as it was:
+/// it did not look.
+pub(super) fn last_pass(
+    passed: &Passed,
+    former: Option<LastPass>,
+    at: Timestamp,
+    took: SignedDuration,
+) -> LastPass {
     let outcomes = &passed.executed.outcomes;
     let mut failed: Vec<FailedRecord> = outcomes.iter().filter_map(failed_record).collect();
     let ended = if passed.executed.stopped { ", ended before the rest" } else { "" };
@@ -117,6 +138,7 @@ pub(super) fn last_pass(passed: &Passed, at: Timestamp, took: jiff::SignedDurati
         connections: held.losses.len(),
         why: held.why.clone(),
     });
+    let held = held.or_else(|| former?.held);
     let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX); // 292 million years
     LastPass { at, took_ms, exit: passed.exit.code(), summary, held, failed }
 }

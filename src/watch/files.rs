@@ -1,7 +1,7 @@
 //! Whether a file changed. The kernel tells; and since it may not (a network's file system, a
 //! directory that was replaced), sizes and times are looked at now and then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+/// Who makes one change often makes another at once: they are waited for.
+const GATHER: Duration = Duration::from_millis(15);
 /// How often sizes and times are looked at.
 const LOOK: Duration = Duration::from_secs(10);
 /// The same, where the kernel does not tell.
@@ -38,25 +40,24 @@ impl Files {
         files
     }
 
-    /// Takes things as they are now: only what changes from here on is a change.
-    pub(super) fn forget_changes(&mut self) {
-        // A permit that is left from before.
-        self.told = Arc::new(Notify::new());
-        self.begin();
-    }
-
-    /// Until something is not as it was.
-    pub(super) async fn changed(&mut self) {
+    /// Waits until something is not as it was, and says what: only what changes from then on is a
+    /// change again. Nothing is lost when it is dropped.
+    pub(super) async fn changed(&mut self) -> BTreeSet<PathBuf> {
         let every = if self.watcher.is_some() { LOOK } else { LOOK_OFTEN };
-        loop {
+        while marks(&self.paths) == self.seen {
             tokio::select! {
                 () = self.told.notified() => {}
                 () = sleep(every) => {}
             }
-            if marks(&self.paths) != self.seen {
-                return;
-            }
         }
+        sleep(GATHER).await;
+        let former = std::mem::take(&mut self.seen);
+        // A permit that is left from before.
+        self.told = Arc::new(Notify::new());
+        self.begin();
+        let here = self.seen.iter().filter(|(path, mark)| former.get(*path) != Some(mark));
+        let gone = former.keys().filter(|path| !self.seen.contains_key(*path));
+        here.map(|(path, _)| path).chain(gone).cloned().collect()
     }
 
     /// Watches the directories, never the files: a file that is replaced is another one. Anew each

@@ -72,7 +72,8 @@ pub fn apply_until(
         retry_now: given.scope.retry_now,
     };
     let instance = "00000000000000aa".parse().expect("an instance id");
-    let run = Run::new(approved, &setting, instance, Box::new(dice));
+    let mut run = Run::new(&given.registry, instance, Box::new(dice));
+    run.absorb(approved, &setting, &BTreeSet::new());
     let mut driver = Driver {
         run,
         actual: &mut given.actual,

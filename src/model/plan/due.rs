@@ -1,35 +1,68 @@
 //! When time alone may change a plan.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use super::super::actual::Actual;
 use super::super::desired::Desired;
+use super::super::name::UserId;
 use super::super::registry::Registry;
 use super::super::token::{EXPIRY_LEEWAY, Phase, Token, days, later};
 use super::connection::{ABSENCE, SETTLING};
 
-/// The first time after `now` at which the plan may be another one although nothing else changed.
-/// Before it, the plan stays as it is, as long as homes do; at it, it may: being early costs a look
-/// that finds nothing, being late costs somebody a key. `desired` is none while it cannot be read.
+/// When time alone may change a plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Due {
+    /// One user's part of it.
+    pub users: BTreeMap<UserId, Timestamp>,
+    /// All of it.
+    pub of_all: Option<Timestamp>,
+}
+
+impl Due {
+    /// The first of these times.
+    #[must_use]
+    pub fn first(&self) -> Option<Timestamp> {
+        self.users.values().copied().chain(self.of_all).min()
+    }
+}
+
+/// The first times after `now` at which the plan may be another one although nothing else changed.
+/// Before them, the plan stays as it is, as long as homes do; at them, it may: being early costs a
+/// look that finds nothing, being late costs somebody a key. `desired` is none while it cannot be
+/// read.
 #[must_use]
-pub fn next_due(
-    actual: &Actual,
-    desired: Option<&Desired>,
-    registry: &Registry,
-    now: Timestamp,
-) -> Option<Timestamp> {
-    let tokens = actual.tokens.values().flat_map(|services| services.values().flatten());
-    let of_tokens = tokens.flat_map(|token| of_token(token, registry));
-    let users = desired.into_iter().flat_map(|desired| desired.users.values());
-    let of_wishes = users
-        .flat_map(|user| user.connections.values())
-        .flat_map(|wish| [wish.rotate_after, wish.revoke_issued_before].into_iter().flatten());
-    let of_backoffs = actual.backoffs.values().flat_map(|services| services.values());
-    let of_backoffs = of_backoffs.map(|backoff| backoff.until);
-    let of_troubles = actual.troubles.values().map(|trouble| trouble.until);
-    let of_absences = actual.absent_since.values().map(|since| later(*since, ABSENCE));
-    let all = of_tokens.chain(of_wishes).chain(of_backoffs).chain(of_troubles).chain(of_absences);
-    all.filter(|time| *time > now).min()
+pub fn due(actual: &Actual, desired: Option<&Desired>, registry: &Registry, now: Timestamp) -> Due {
+    let tokens = actual.tokens.iter().flat_map(|(user, services)| {
+        let times = services.values().flatten().flat_map(|token| of_token(token, registry));
+        times.map(move |time| (user, time))
+    });
+    let users = desired.into_iter().flat_map(|desired| &desired.users);
+    let wishes = users.flat_map(|(user, wanted)| {
+        let wishes = wanted.connections.values();
+        let times = wishes.flat_map(|wish| [wish.rotate_after, wish.revoke_issued_before]);
+        times.flatten().map(move |time| (user, time))
+    });
+    let backoffs = actual
+        .backoffs
+        .iter()
+        .flat_map(|(user, services)| services.values().map(move |backoff| (user, backoff.until)));
+    let absences = actual.absent_since.iter().map(|(user, since)| (user, later(*since, ABSENCE)));
+    let mut due = Due::default();
+    for (user, time) in tokens.chain(wishes).chain(backoffs).chain(absences) {
+        if time > now {
+            match due.users.get_mut(user) {
+                Some(first) => *first = time.min(*first),
+                None => {
+                    due.users.insert(user.clone(), time);
+                }
+            }
+        }
+    }
+    let troubles = actual.troubles.values().map(|trouble| trouble.until);
+    due.of_all = troubles.filter(|time| *time > now).min();
+    due
 }
 
 fn of_token<'a>(

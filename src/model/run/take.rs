@@ -1,19 +1,53 @@
 //! Taking a plan over: each action becomes a job of its service's lane, a put of its user, or an
 //! entry of the journal.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::action::{Action, EndKind, Issue, IssueOp, Revoke};
-use super::super::name::ServiceId;
+use super::super::guard::ApprovedPlan;
+use super::super::name::{ServiceId, UserId};
 use super::super::outcome::{Change, Found, Outcome, What};
 use super::super::plan::waiting::{service_trouble, wish_digest};
 use super::super::registry::{Endpoint, Limits};
 use super::super::token::{Move, Phase};
 use super::lane::{Address, Lane};
-use super::{Job, Run, Setting, Task};
+use super::{Connection, Job, Run, Setting, Task};
 
 impl Run {
-    pub(super) fn take(&mut self, action: Action, setting: &Setting<'_>) {
+    /// Takes over another plan; [`super::Event::Start`] begins it. What it wants of connections
+    /// that have something in work, or had while it was made (`busy`), is left to a later one:
+    /// returns whose. A user's home becomes as the new plan says as soon as it may.
+    pub fn absorb(
+        &mut self,
+        approved: ApprovedPlan,
+        setting: &Setting<'_>,
+        busy: &BTreeSet<Connection>,
+    ) -> BTreeSet<UserId> {
+        let actions = &approved.plan().actions;
+        let connection = |action: &Action| Some((action.user().clone(), action.service()?.clone()));
+        let in_work = |of: &Connection| busy.contains(of) || self.in_work.contains_key(of);
+        let busy: BTreeSet<Connection> =
+            actions.iter().filter_map(connection).filter(in_work).collect();
+        let is_busy = |user: &UserId, service: &ServiceId| {
+            !busy.is_empty() && busy.contains(&(user.clone(), service.clone()))
+        };
+        for loss in approved.plan().losses.iter().filter(|loss| approved.counts(loss)) {
+            let (user, service) = (loss.user.clone(), loss.service.clone());
+            if !is_busy(&user, &service) {
+                self.journal.push(Change::Removed { user, service });
+            }
+        }
+        for action in approved.into_plan().actions {
+            if action.service().is_none_or(|service| !is_busy(action.user(), service)) {
+                self.taken.users.insert(action.user().clone());
+                self.take(action, setting);
+            }
+        }
+        busy.into_iter().map(|(user, _)| user).collect()
+    }
+
+    fn take(&mut self, action: Action, setting: &Setting<'_>) {
         if let Some(service) = action.service() {
             let key = (action.user().clone(), service.clone());
             let user = setting.desired.and_then(|desired| desired.users.get(&key.0));
@@ -79,6 +113,9 @@ impl Run {
         if let Some((_, why)) = closed.filter(|_| present) {
             lane.close(&why);
         }
+        if let Some(why) = self.shut.get(&(service.clone(), endpoint.secret.clone())) {
+            lane.close(why);
+        }
         self.lanes.insert(address, lane);
     }
 
@@ -88,12 +125,14 @@ impl Run {
             Task::Issue(_) => None,
             Task::Revoke(revoke) => Some(revoke.op.clone()),
         };
+        let connection = (task.user().clone(), task.service().clone());
+        *self.in_work.entry(connection).or_default() += 1;
         self.jobs.push(Job { task, op, writing: false, has_turn: false, done: false });
         self.jobs.len() - 1
     }
 
     fn add_job(&mut self, task: Task) {
         let job = self.push_job(task);
-        self.enqueue(job);
+        self.taken.jobs.push(job);
     }
 }

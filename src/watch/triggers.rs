@@ -1,0 +1,176 @@
+//! What wakes the loop from outside, and of whom it speaks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::PathBuf;
+
+use tokio::sync::{mpsc, watch};
+
+use super::files::Files;
+use crate::model::name::UserId;
+use crate::model::plan::Scope;
+use crate::model::user_blocks::{self, Layout};
+use crate::observe::Places;
+
+/// So many users are looked at one by one; of more, it is quicker to look at everything.
+const MANY: usize = 1000;
+
+/// Why everything is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The loop began.
+    Start,
+    /// A file changed, and it may be about anybody.
+    Files,
+    /// Somebody asked.
+    Asked,
+    /// Something is due that is not one user's.
+    Due,
+    /// It is time for it.
+    Look,
+    /// The last one failed.
+    Retry,
+    /// The last one was ended.
+    Ended,
+}
+
+/// What is to be looked at.
+#[derive(Default)]
+pub(super) struct Wanted {
+    /// Everything, and why.
+    pub(super) all: Option<Why>,
+    /// These users.
+    pub(super) users: BTreeSet<UserId>,
+}
+
+impl Wanted {
+    pub(super) fn all(why: Why) -> Self {
+        Self { all: Some(why), users: BTreeSet::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_none() && self.users.is_empty()
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.all = self.all.or(other.all);
+        self.users.extend(other.users);
+    }
+
+    /// What a pass is about.
+    pub(super) fn scope(self) -> Scope {
+        match self.all {
+            None if self.users.len() <= MANY => {
+                tracing::info!(users = self.users.len(), "a pass begins");
+                Scope::of_users(self.users)
+            }
+            why => {
+                tracing::info!(why = ?why.unwrap_or(Why::Files), "a pass of everything begins");
+                Scope::default()
+            }
+        }
+    }
+}
+
+/// Files and whoever asks.
+pub(super) struct Triggers {
+    files: Files,
+    desired: PathBuf,
+    said: Option<Said>,
+    asked: watch::Receiver<u64>,
+    send: mpsc::UnboundedSender<Wanted>,
+}
+
+impl Triggers {
+    /// What changes from now on is sent.
+    pub(super) fn new(
+        places: &Places,
+        asked: watch::Receiver<u64>,
+    ) -> (Self, mpsc::UnboundedReceiver<Wanted>) {
+        let (send, receive) = mpsc::unbounded_channel();
+        let files = Files::watch(watched(places));
+        let desired = places.desired.clone();
+        let said = Said::read(&desired);
+        (Self { files, desired, said, asked, send }, receive)
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let wanted = tokio::select! {
+                changed = self.files.changed() => self.of_files(&changed),
+                asked = self.asked.changed() => match asked {
+                    Ok(()) => Wanted::all(Why::Asked),
+                    Err(_) => return,
+                },
+            };
+            if !wanted.is_empty() && self.send.send(wanted).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn of_files(&mut self, changed: &BTreeSet<PathBuf>) -> Wanted {
+        let said = Said::read(&self.desired);
+        let users = match (&self.said, &said) {
+            (Some(former), Some(said)) => said.changed_since(former),
+            _ => None,
+        };
+        self.said = said;
+        match users.filter(|_| changed.iter().all(|path| *path == self.desired)) {
+            Some(users) => Wanted { all: None, users },
+            None => Wanted::all(Why::Files),
+        }
+    }
+}
+
+/// What `desired.yaml` said, by user: fingerprints.
+struct Said {
+    users: BTreeMap<UserId, u64>,
+    /// Of the lines that are no user's.
+    rest: u64,
+}
+
+/// Random, so that nobody makes two texts with one fingerprint.
+static FINGERPRINTS: std::sync::LazyLock<RandomState> = std::sync::LazyLock::new(RandomState::new);
+
+impl Said {
+    /// None where the text does not tell at a glance.
+    fn read(path: &PathBuf) -> Option<Self> {
+        Self::of(&fs::read_to_string(path).ok()?)
+    }
+
+    fn of(text: &str) -> Option<Self> {
+        let Layout::Blocks { users: blocks, .. } = user_blocks::scan(text)? else { return None };
+        let mut users = BTreeMap::new();
+        let (mut rest, mut end) = (String::new(), 0);
+        for block in blocks {
+            rest.push_str(&text[end..block.range.start]);
+            end = block.range.end;
+            let lines = FINGERPRINTS.hash_one(&text[block.range]);
+            if users.insert(block.user.parse().ok()?, lines).is_some() {
+                return None;
+            }
+        }
+        rest.push_str(&text[end..]);
+        Some(Self { users, rest: FINGERPRINTS.hash_one(rest) })
+    }
+
+    /// Whose lines came, went or changed; none: it may be anybody's.
+    fn changed_since(&self, former: &Self) -> Option<BTreeSet<UserId>> {
+        if self.rest != former.rest {
+            return None;
+        }
+        let differs =
+            |one: &Self, other: &Self, user: &UserId| one.users.get(user) != other.users.get(user);
+        let here = self.users.keys().filter(|user| differs(self, former, user));
+        let gone = former.users.keys().filter(|user| !self.users.contains_key(*user));
+        Some(here.chain(gone).cloned().collect())
+    }
+}
+
+/// What a pass reads: two files, and all files of two directories.
+fn watched(places: &Places) -> Vec<PathBuf> {
+    let Places { desired, people, registry, skills, .. } = places.clone();
+    vec![desired, people, registry, skills]
+}
