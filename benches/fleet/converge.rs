@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -70,7 +71,7 @@ fn pass(users: usize, delay: Duration) -> (TempDir, Duration) {
 pub fn service_connector(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_service-connector"));
     command.current_dir(dir).env_clear();
-    for number in 0..5 {
+    for number in 0..8 {
         let name = format!("SC_SECRET_{}", fleet::service_id(number).to_uppercase());
         command.env(name, "only-this-benchmark");
     }
@@ -85,13 +86,20 @@ pub struct Services {
 
 impl Services {
     pub fn start(number: usize, delay: Duration) -> Self {
+        Self::with_one_that_hangs(number, delay, &Arc::default())
+    }
+
+    /// The last of them never answers as long as it is told to.
+    pub fn with_one_that_hangs(number: usize, delay: Duration, hangs: &Arc<AtomicBool>) -> Self {
+        let hangs = Arc::clone(hangs);
         let (sender, addresses) = mpsc::channel();
         std::thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                for _ in 0..number {
-                    sender.send(serve(delay).await).unwrap();
+                for _ in 1..number {
+                    sender.send(serve(Manner { delay, hangs: Arc::default() }).await).unwrap();
                 }
+                sender.send(serve(Manner { delay, hangs }).await).unwrap();
                 std::future::pending::<()>().await;
             });
         });
@@ -104,19 +112,29 @@ impl Services {
     }
 }
 
-async fn serve(delay: Duration) -> String {
+/// How a service answers.
+#[derive(Clone)]
+struct Manner {
+    delay: Duration,
+    hangs: Arc<AtomicBool>,
+}
+
+async fn serve(manner: Manner) -> String {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
     let address = listener.local_addr().unwrap();
     let routes = Router::new()
         .route("/api/internal/token-exchange", post(exchange))
         .route("/api/internal/token-revoke", post(|| async { Json(json!({"status": "ok"})) }))
-        .with_state(delay);
+        .with_state(manner);
     tokio::spawn(async move { axum::serve(listener, routes).await });
     format!("http://{address}")
 }
 
-async fn exchange(State(delay): State<Duration>) -> Json<Value> {
-    tokio::time::sleep(delay).await;
+async fn exchange(State(manner): State<Manner>) -> Json<Value> {
+    tokio::time::sleep(manner.delay).await;
+    while manner.hangs.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
     let expires_at = Timestamp::now() + SignedDuration::from_hours(24 * 90);
     Json(json!({
         "status": "ok",

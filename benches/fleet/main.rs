@@ -1,4 +1,4 @@
-//! Figures of a fleet: `cargo bench --bench fleet -- [plan|look|click|converge|helper] [NUMBER]`; see
+//! Figures of a fleet: `cargo bench --bench fleet -- [plan|look|click|converge|watch|isolation|helper] [NUMBER]`; see
 //! `benches/README.md`. Each makes what it needs in a scratch directory, and says medians.
 
 mod click;
@@ -8,6 +8,7 @@ mod helper;
 mod look;
 mod measure;
 mod plan;
+mod watch;
 #[path = "../../tests/support/server.rs"]
 mod server;
 
@@ -32,6 +33,8 @@ fn main() {
     wish.run("look", &[20_000], look::run);
     wish.run("click", &[100, 20_000], click::run);
     wish.run("converge", &[1_250], converge::run);
+    wish.run("watch", &[20_000], watch::run);
+    wish.run("isolation", &[400], watch::isolation);
     wish.run("helper", &[2_000], helper::run);
 }
 

@@ -66,7 +66,7 @@ impl Wanted {
                 Scope::of_users(self.users)
             }
             why => {
-                tracing::info!(why = ?why.unwrap_or(Why::Files), "a pass of everything begins");
+                tracing::info!(why = ?why.unwrap_or(Why::Files), "a pass begins");
                 Scope::default()
             }
         }

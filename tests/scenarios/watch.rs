@@ -213,7 +213,7 @@ fn a_thousand_edits_give_few_passes_and_the_right_end() {
         let edit = Edit { change, who: "tester".to_owned() };
         file.edit_batch(&[edit], None, Timestamp::now()).unwrap();
     }
-    let most = began.elapsed().as_millis() / 250 + 3;
+    let most = began.elapsed().as_millis() / 100 + 3;
     wait_until("three keys", || {
         ["u0", "u1", "u2"].iter().all(|user| has_working_key(&scene, user, Kind::Crm))
     });
@@ -295,4 +295,77 @@ fn one_that_was_killed_goes_on_where_it_was() {
     let _watching = Watching::start(&scene);
     wait_until("the key", || has_working_key(&scene, "john", Kind::Crm));
     assert_eq!(scene.issued(Kind::Crm).len(), 1, "one token, asked for twice by one name");
+}
+
+/// A scene in which CRM never answers, and a call to it lasts for so many seconds; and its loop, with
+/// john's ask under way.
+fn while_crm_hangs(seconds: u32) -> (Scene, Watching) {
+    let scene = Scene::new();
+    scene.entry(Kind::Crm, "timeout_seconds: 10", &format!("timeout_seconds: {seconds}"));
+    scene.faults(Kind::Crm).always(On::Exchange, Fault::Hang);
+    let watching = Watching::start(&scene);
+    scene.connect("john", Kind::Crm);
+    wait_until("the call", || scene.calls(Kind::Crm).0 == 1);
+    (scene, watching)
+}
+
+#[test]
+fn a_change_of_one_user_is_a_pass_of_that_user() {
+    let scene = Scene::new();
+    scene.connect("eva", Kind::Crm);
+    scene.connect("john", Kind::Invoicing);
+    let watching = Watching::start(&scene);
+    wait_until("the keys", || {
+        has_working_key(&scene, "eva", Kind::Crm)
+            && has_working_key(&scene, "john", Kind::Invoicing)
+    });
+    fs::remove_file(scene.path("homes/eva/.service_env")).unwrap();
+    scene.connect("john", Kind::Crm);
+    wait_until("the key", || has_working_key(&scene, "john", Kind::Crm));
+    let passes = watching.passes();
+    assert!(!scene.path("homes/eva/.service_env").exists(), "eva's home was looked at");
+    watching.signal(Signal::SIGHUP);
+    wait_until("a look at everything", || watching.passes() > passes);
+    wait_until("eva's file", || has_working_key(&scene, "eva", Kind::Crm));
+}
+
+#[test]
+fn a_call_that_hangs_keeps_no_other_click_waiting() {
+    let (scene, watching) = while_crm_hangs(60);
+    scene.connect("eva", Kind::Invoicing);
+    wait_until("another's key", || has_working_key(&scene, "eva", Kind::Invoicing));
+    scene.connect("john", Kind::PurchaseOrders);
+    wait_until("another key", || has_working_key(&scene, "john", Kind::PurchaseOrders));
+    scene.disconnect("john", Kind::PurchaseOrders);
+    wait_until("the end of it", || is_empty(&scene, "john"));
+    wait_until("its revoke", || scene.live(Kind::PurchaseOrders).is_empty());
+    assert_eq!(scene.phases("john", Kind::Crm), ["issuing"], "the first call is under way");
+    assert_eq!(watching.passes(), 2, "one pass took up all of it");
+}
+
+#[test]
+fn who_disconnects_while_a_call_is_under_way_is_disconnected_when_it_has_ended() {
+    let scene = Scene::new();
+    scene.faults(Kind::Crm).next(On::Exchange, Fault::Delay { millis: 2000 }, 1);
+    let watching = Watching::start(&scene);
+    scene.connect("john", Kind::Crm);
+    wait_until("the call", || scene.calls(Kind::Crm).0 == 1);
+    scene.disconnect("john", Kind::Crm);
+    wait_until("the revoke", || scene.calls(Kind::Crm).1 == 1);
+    wait_until("the end", || scene.phases("john", Kind::Crm) == ["revoked"]);
+    assert!(scene.live(Kind::Crm).is_empty());
+    assert_eq!(scene.issued(Kind::Crm).len(), 1);
+    wait_until("the empty home", || {
+        !scene.path("homes/john/.service_env").exists() || is_empty(&scene, "john")
+    });
+    assert_eq!(watching.end(), Some(0));
+}
+
+#[test]
+fn who_asks_for_a_pass_gets_it_while_one_does_not_end() {
+    let (scene, watching) = while_crm_hangs(6);
+    let passes = watching.passes();
+    let other = scene.pass(4);
+    other.says("Another pass is under way; waiting for it.");
+    wait_until("a pass after it", || watching.passes() > passes);
 }
