@@ -72,6 +72,8 @@ impl Inflow {
 
     /// Begins with the next plan, if one is wanted and none is being made.
     pub(super) fn prepare(&mut self, run: &Run) {
+        let Some(more) = self.more.as_ref().filter(|_| self.preparing.is_none()) else { return };
+        // Only now: whoever is free while a plan of theirs is being made may be busy by its end.
         if !self.again.is_empty() {
             let busy: BTreeSet<UserId> =
                 run.in_work(&self.again).into_iter().map(|(user, _)| user).collect();
@@ -79,7 +81,6 @@ impl Inflow {
             self.next.extend(ready.collect::<Vec<_>>());
             self.again = busy;
         }
-        let Some(more) = self.more.as_ref().filter(|_| self.preparing.is_none()) else { return };
         if self.next.is_empty() {
             return;
         }

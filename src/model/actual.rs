@@ -13,7 +13,7 @@ use super::skill::Status;
 use super::token::Token;
 
 /// What is there.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Actual {
     /// The tokens that have not ended, oldest first.
     pub tokens: BTreeMap<UserId, BTreeMap<ServiceId, Vec<Token>>>,

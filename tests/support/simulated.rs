@@ -5,15 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use service_connector::model::action::{Content, Install, status_until};
 use service_connector::model::actual::{Actual, Installed, Piece};
-use service_connector::model::guard::{self, ApprovedPlan, Held};
+use service_connector::model::desired::{Desired, People};
+use service_connector::model::guard::{self, ApprovedPlan, Held, Limits};
 use service_connector::model::home::{EnvFacts, FileFacts, HomeFacts, HomeLook};
 use service_connector::model::name::{AccountName, OpId, ServiceId, UserId};
 use service_connector::model::outcome::{Change, NewGrant, Outcome, PutOutcome, Recorded};
+use service_connector::model::plan::{Scope, World, plan};
 use service_connector::model::registry::Registry;
-use service_connector::model::run::{Effect, Event, Run, Setting};
+use service_connector::model::run::{Connection, Effect, Event, Run, Setting};
 use service_connector::model::skill::Status;
 use service_connector::model::token::{Delivery, Grant, Move, Phase, Token};
 
@@ -52,11 +54,36 @@ pub fn apply(given: &mut Given, services: &mut Services, approved: ApprovedPlan)
     apply_until(given, services, approved, usize::MAX)
 }
 
+/// A user's wish that changes while a pass is under way: a plan is made of what is there then, and
+/// joins the pass a while later.
+pub struct Join {
+    pub after: SignedDuration,
+    pub takes: SignedDuration,
+    pub user: UserId,
+    pub change: Box<dyn Fn(&mut Desired, Timestamp)>,
+}
+
+/// As [`pass`], with plans that join it.
+pub fn pass_with(given: &mut Given, services: &mut Services, joins: Vec<Join>) -> Applied {
+    let (approved, _) = guard::approve(given.plan(), &given.limits);
+    carry_out(given, services, approved, joins, usize::MAX)
+}
+
 /// Carries a plan out, and crashes before the effect of this number.
 pub fn apply_until(
     given: &mut Given,
     services: &mut Services,
     approved: ApprovedPlan,
+    crash: usize,
+) -> Applied {
+    carry_out(given, services, approved, Vec::new(), crash)
+}
+
+fn carry_out(
+    given: &mut Given,
+    services: &mut Services,
+    approved: ApprovedPlan,
+    joins: Vec<Join>,
     crash: usize,
 ) -> Applied {
     let mut state = 0x9e37_79b9_7f4a_7c15_u128 ^ u128::from(given.now.as_second().unsigned_abs());
@@ -77,6 +104,13 @@ pub fn apply_until(
     let mut driver = Driver {
         run,
         actual: &mut given.actual,
+        desired: &mut given.desired,
+        people: &given.people,
+        limits: &given.limits,
+        again: BTreeSet::new(),
+        wanted: BTreeSet::new(),
+        is_preparing: false,
+        takes: SignedDuration::ZERO,
         registry: &given.registry,
         services,
         now: given.now,
@@ -87,6 +121,9 @@ pub fn apply_until(
         effects_left: crash,
     };
     driver.schedule(given.now, Event::Start);
+    for join in joins {
+        driver.put_later(given.now + join.after, Later::Wish(join));
+    }
     driver.drive();
     let outcomes = driver.run.take_outcomes();
     let crashed = !driver.run.is_done();
@@ -98,6 +135,15 @@ pub fn apply_until(
 struct Driver<'a> {
     run: Run,
     actual: &'a mut Actual,
+    desired: &'a mut Desired,
+    people: &'a People,
+    limits: &'a Limits,
+    /// Whose plan is to be made again once nothing of theirs is in work.
+    again: BTreeSet<UserId>,
+    wanted: BTreeSet<UserId>,
+    is_preparing: bool,
+    /// How long a plan takes.
+    takes: SignedDuration,
     registry: &'a Registry,
     services: &'a mut Services,
     now: Timestamp,
@@ -108,39 +154,103 @@ struct Driver<'a> {
     effects_left: usize,
 }
 
-struct Later {
-    event: Event,
-    answered: Option<(ServiceId, OpId)>,
+enum Later {
+    Event(Event),
+    Answer(Event, ServiceId, OpId),
+    Wish(Join),
+    Plan(Box<Joining>),
+}
+
+/// A plan that is about to join.
+struct Joining {
+    approved: ApprovedPlan,
+    desired: Desired,
+    actual: Actual,
+    at: Timestamp,
+    busy: BTreeSet<Connection>,
 }
 
 impl Driver<'_> {
     fn schedule(&mut self, at: Timestamp, event: Event) {
-        self.schedule_answer(at, event, None);
+        self.put_later(at, Later::Event(event));
     }
 
-    fn schedule_answer(
-        &mut self,
-        at: Timestamp,
-        event: Event,
-        answered: Option<(ServiceId, OpId)>,
-    ) {
+    fn put_later(&mut self, at: Timestamp, later: Later) {
         self.next += 1;
-        self.queue.insert((at, self.next), Later { event, answered });
+        self.queue.insert((at, self.next), later);
+    }
+
+    /// What this means for the machine.
+    fn event(&mut self, later: Later) -> Option<Event> {
+        match later {
+            Later::Event(event) => Some(event),
+            Later::Answer(event, service, op) => {
+                self.log.push((self.now, Happened::Answered(service, op)));
+                Some(event)
+            }
+            Later::Wish(join) => {
+                (join.change)(self.desired, self.now);
+                self.takes = join.takes;
+                self.wanted.insert(join.user);
+                self.begin_plan();
+                None
+            }
+            Later::Plan(joining) => {
+                let Joining { approved, desired, actual, at, busy } = *joining;
+                let setting = Setting {
+                    desired: Some(&desired),
+                    registry: self.registry,
+                    actual: &actual,
+                    now: at,
+                    retry_now: false,
+                };
+                self.again.extend(self.run.absorb(approved, &setting, &busy));
+                self.is_preparing = false;
+                Some(Event::Start)
+            }
+        }
+    }
+
+    /// One plan at a time, for all who are wanted.
+    fn begin_plan(&mut self) {
+        if self.is_preparing {
+            return;
+        }
+        let busy = self.run.in_work(&self.again);
+        let busy: BTreeSet<UserId> = busy.into_iter().map(|(user, _)| user).collect();
+        let ready = self.again.difference(&busy).cloned().collect::<Vec<_>>();
+        self.wanted.extend(ready);
+        self.again = busy;
+        if self.wanted.is_empty() {
+            return;
+        }
+        self.is_preparing = true;
+        let users = std::mem::take(&mut self.wanted);
+        let scope = Scope::of_users(users.clone());
+        let (actual, desired, at) = (self.actual.clone(), self.desired.clone(), self.now);
+        let (people, registry) = (self.people, self.registry);
+        let world =
+            World { desired: &desired, people, registry, actual: &actual, scope: &scope, now: at };
+        let (approved, _) = guard::approve(plan(&world), self.limits);
+        let busy = self.run.in_work(&users);
+        let joining = Joining { approved, desired, actual, at, busy };
+        self.put_later(self.now + self.takes, Later::Plan(Box::new(joining)));
     }
 
     fn drive(&mut self) {
         for _ in 0..1_000_000 {
             let Some(((at, _), later)) = self.queue.pop_first() else { break };
             self.now = at;
-            if let Some((service, op)) = later.answered {
-                self.log.push((at, Happened::Answered(service, op)));
-            }
-            for effect in self.run.next(at, later.event) {
+            let Some(event) = self.event(later) else { continue };
+            for effect in self.run.next(at, event) {
                 let Some(left) = self.effects_left.checked_sub(1) else { return };
                 self.effects_left = left;
                 self.effect(effect);
             }
-            if self.run.is_done() {
+            self.begin_plan();
+            if self.run.is_done()
+                && self.queue.values().all(|later| matches!(later, Later::Event(_)))
+            {
                 return;
             }
         }
@@ -186,7 +296,7 @@ impl Driver<'_> {
     fn call(&mut self, service: &ServiceId, op: &OpId, answer: Event) {
         self.log.push((self.now, Happened::Called(service.clone(), op.clone())));
         let end = self.now + self.services.behaviour(service).latency;
-        self.schedule_answer(end, answer, Some((service.clone(), op.clone())));
+        self.put_later(end, Later::Answer(answer, service.clone(), op.clone()));
     }
 
     fn token(&mut self, op: &OpId) -> &mut Token {
