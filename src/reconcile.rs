@@ -3,6 +3,7 @@
 mod checks;
 mod import;
 mod result;
+mod sweep;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ use crate::store::{self, PassLock, Store, StoreError};
 pub use import::{ImportError, finish_import};
 pub use result::{Exit, Passed, PlannedPart};
 use result::{exit, last_pass};
+pub use sweep::Swept;
 
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
 pub const SETTLING_PATIENCE: Duration = Duration::from_secs(6);

@@ -7,6 +7,7 @@ pub mod due;
 pub mod files;
 pub mod home;
 pub mod json;
+pub mod stray;
 pub mod summary;
 pub mod text;
 
@@ -124,6 +125,8 @@ pub enum LossKind {
     Removal,
     /// The key's time is over. Held all the same: a clock that jumped looks just like this.
     Expiry,
+    /// Nobody here has it: it is a stray, and each counts. A wrong database looks just like this.
+    Stray,
 }
 
 /// What the guard holds back, and why.
@@ -167,6 +170,10 @@ pub struct Census {
     pub users: usize,
     /// Removals of the last hour.
     pub recent: Vec<(UserId, ServiceId)>,
+    /// Strays that were revoked in the last hour.
+    pub recent_strays: Vec<(UserId, ServiceId)>,
+    /// Services whose list of tokens cannot be relied on.
+    pub frozen: BTreeSet<ServiceId>,
 }
 
 /// One user as the plan sees them.
@@ -238,6 +245,7 @@ pub fn plan(world: &World<'_>) -> Plan {
         plan.actions.extend(actions.into_iter().map(Action::Install));
         plan.notes.extend(notes);
     }
+    stray::revoke(world, &mut plan);
     plan
 }
 
@@ -278,7 +286,14 @@ fn census(actual: &Actual) -> Census {
         }
         users += usize::from(has_access);
     }
-    Census { connections, users, recent: actual.recent_removals.clone() }
+    let frozen = actual.sweeps.iter().filter(|(_, sweep)| sweep.record.frozen.is_some());
+    Census {
+        connections,
+        users,
+        recent: actual.recent_removals.clone(),
+        recent_strays: actual.recent_strays.clone(),
+        frozen: frozen.map(|(service, _)| service.clone()).collect(),
+    }
 }
 
 /// A slip of the pen looks like a world where all is well.

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::action::{Install, Issue, Revoke};
+use super::action::{Install, Issue, Revoke, RevokeReason};
 use super::actual::Actual;
 use super::desired::Desired;
 use super::digest::Digest;
@@ -23,6 +23,7 @@ use super::name::{AccountName, Email, EnvName, InstanceId, OpId, ServiceId, User
 use super::outcome::{
     Answer, Change, Found, IssueAnswer, Outcome, PutOutcome, Recorded, RevokeAnswer, What,
 };
+use super::plan::LossKind;
 use super::registry::{Registry, ValueTemplate};
 use super::token::{Ask, Move};
 use lane::{Address, Lane};
@@ -98,6 +99,7 @@ pub struct Run {
     backoffs: BTreeMap<(UserId, ServiceId), u32>,
     wishes: BTreeMap<(UserId, ServiceId), Digest>,
     templates: BTreeMap<ServiceId, Vec<(EnvName, ValueTemplate)>>,
+    counted_strays: BTreeSet<OpId>,
     outcomes: Vec<Outcome>,
     broken: Option<String>,
     stopped: bool,
@@ -206,13 +208,20 @@ impl Run {
                 .services()
                 .map(|service| (service.id.clone(), service.rendition.env.clone()))
                 .collect(),
+            counted_strays: BTreeSet::new(),
             outcomes: Vec::new(),
             broken: None,
             stopped: false,
         };
         for loss in approved.plan().losses.iter().filter(|loss| approved.counts(loss)) {
             let (user, service) = (loss.user.clone(), loss.service.clone());
-            run.journal.push(Change::Removed { user, service });
+            match loss.kind {
+                // It counts once it is a debt.
+                LossKind::Stray => run.counted_strays.extend(loss.ops.iter().cloned()),
+                LossKind::Removal | LossKind::Expiry => {
+                    run.journal.push(Change::Removed { user, service });
+                }
+            }
         }
         for action in approved.into_plan().actions {
             run.take(action, setting);
@@ -220,6 +229,18 @@ impl Run {
         run.touched = run.people.keys().cloned().collect();
         run.flush_closed();
         run
+    }
+
+    /// What makes a revoke a debt, before it is called.
+    fn owe(&self, revoke: &Revoke) -> Change {
+        let op = revoke.op.clone();
+        match revoke.why {
+            RevokeReason::Stray => {
+                let counts = self.counted_strays.contains(&op);
+                Change::OweStray { op, ask: revoke.ask.clone(), counts }
+            }
+            _ => Change::Move { op, how: Move::Unwant },
+        }
     }
 
     fn enqueue(&mut self, job: usize) {
@@ -376,8 +397,8 @@ impl Run {
             person.delayed.drain(..).partition(replaced);
         person.delayed = delayed;
         let owed = |job: &usize| {
-            let op = self.jobs[*job].op.clone()?;
-            Some(Change::Move { op, how: Move::Unwant })
+            let Task::Revoke(revoke) = &self.jobs[*job].task else { return None };
+            Some(self.owe(revoke))
         };
         let changes: Vec<Change> = released.iter().filter_map(owed).collect();
         if !changes.is_empty() {

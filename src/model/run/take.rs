@@ -38,7 +38,7 @@ impl Run {
             Action::Revoke(mut revoke) => {
                 self.open_lane_of(&mut revoke, setting);
                 if revoke.phase != Phase::Revoking {
-                    self.journal.push(Change::Move { op: revoke.op.clone(), how: Move::Unwant });
+                    self.journal.push(self.owe(&revoke));
                 }
                 self.add_job(Task::Revoke(revoke));
             }

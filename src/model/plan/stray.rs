@@ -1,0 +1,104 @@
+//! What the services' own lists of tokens ask for: strays are revoked.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::super::action::{Action, Revoke, RevokeReason};
+use super::super::name::{ServiceId, UserId};
+use super::super::registry::{Contract, Endpoint};
+use super::super::sweep::{Stray, Sweep};
+use super::super::token::{Ask, Phase};
+use super::waiting::service_trouble;
+use super::{Loss, LossKind, Note, NoteKind, Plan, World};
+
+/// Plans the revokes of strays; of a service whose list cannot be relied on, none.
+pub(super) fn revoke(world: &World<'_>, plan: &mut Plan) {
+    let swept = world.actual.sweeps.iter();
+    for (service, sweep) in swept.filter(|(service, _)| world.scope.has_service(service)) {
+        let strays: Vec<&Stray> =
+            sweep.strays.iter().filter(|stray| world.scope.has_user(&stray.user)).collect();
+        match endpoint(world, service, sweep, strays.len()) {
+            Ok(endpoint) => take(service, sweep, &strays, &endpoint, plan),
+            Err(None) => {}
+            Err(Some((kind, text))) => {
+                plan.notes.push(Note { user: None, service: Some(service.clone()), kind, text });
+            }
+        }
+    }
+}
+
+/// Where strays are revoked; why they are not, if there is something to say.
+fn endpoint(
+    world: &World<'_>,
+    service: &ServiceId,
+    sweep: &Sweep,
+    strays: usize,
+) -> Result<Arc<Endpoint>, Option<(NoteKind, String)>> {
+    if let Some(frozen) = &sweep.record.frozen {
+        return Err(Some((NoteKind::Blocked, frozen_text(sweep, &frozen.why))));
+    }
+    if strays == 0 {
+        return Err(None);
+    }
+    if let Some((until, text)) =
+        service_trouble(world.actual, world.scope.retry_now, world.now, service)
+    {
+        let text = format!("{strays} keys that the state does not know are to be revoked: {text}");
+        return Err(Some((NoteKind::Waiting(until), text)));
+    }
+    match world.registry.service(service).map(|known| &known.endpoint) {
+        Some(endpoint) if endpoint.contract == Contract::V2 => Ok(Arc::new(endpoint.clone())),
+        _ => {
+            let text = format!(
+                "{strays} keys there that the state does not know cannot be revoked: it has no \
+                 usable registry entry of contract v2"
+            );
+            Err(Some((NoteKind::Blocked, text)))
+        }
+    }
+}
+
+fn frozen_text(sweep: &Sweep, why: &str) -> String {
+    let way_out = match sweep.record.frozen.as_ref().and_then(|frozen| frozen.shrunk.as_ref()) {
+        Some((digest, _)) => format!("if the list is right: `service-connector approve {digest}`"),
+        None => "to look again: `service-connector reconcile --sweep`".to_owned(),
+    };
+    format!(
+        "{why}; until a good one comes, nothing is revoked or issued because of it, and removals \
+         of more than one user within an hour are held; {way_out}"
+    )
+}
+
+fn take(
+    service: &ServiceId,
+    sweep: &Sweep,
+    strays: &[&Stray],
+    endpoint: &Arc<Endpoint>,
+    plan: &mut Plan,
+) {
+    // The stray may be what the person works with: it goes once the new key is there.
+    let asked: BTreeSet<UserId> = plan
+        .actions
+        .iter()
+        .filter(|action| matches!(action, Action::Issue(issue) if issue.service == *service))
+        .map(|action| action.user().clone())
+        .collect();
+    for stray in strays {
+        let (user, service, op) = (stray.user.clone(), service.clone(), stray.op.clone());
+        plan.losses.push(Loss {
+            user: user.clone(),
+            service: service.clone(),
+            ops: vec![op.clone()],
+            kind: LossKind::Stray,
+        });
+        plan.actions.push(Action::Revoke(Revoke {
+            after_delivery: asked.contains(&user),
+            user,
+            service,
+            op,
+            phase: Phase::Active,
+            ask: Ask { endpoint: Arc::clone(endpoint), ttl_days: 1, at: sweep.record.at },
+            why: RevokeReason::Stray,
+        }));
+    }
+}
