@@ -41,6 +41,10 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     })?;
     let mut store = Store::open(&places.state, &places.sealing_key)?;
     if let Some((service, record)) = shrunk {
+        let now = store.last_sweeps()?;
+        if now.get(&service).is_none_or(|sweep| sweep.record != record) {
+            return Err(format!("{service} was swept meanwhile; look again with `plan`").into());
+        }
         store.believe_list(&service, record, &who(), Timestamp::now())?;
         say(&format!("Approved: the list of tokens of {service} is believed as it is."));
         return Ok(0);
