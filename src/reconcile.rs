@@ -40,6 +40,7 @@ pub const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
 const ADOPTER: &str = "reconcile";
 
 /// Everything that a pass works with.
+#[derive(Clone)]
 pub struct Pass {
     /// Where everything is.
     pub places: Places,

@@ -2,6 +2,7 @@
 //! everything. Each means "look again": what comes while a pass is under way is one more pass.
 
 mod files;
+mod sweep_times;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::reconcile::{Exit, Pass, PassError, Passed};
 use crate::store::{PassLock, StoreError};
 
 use files::Files;
+use sweep_times::Sweeps;
 
 /// Who makes one change often makes another at once: they are waited for.
 const GATHER: Duration = Duration::from_millis(25);
@@ -62,6 +64,7 @@ enum Why {
     Asked,
     Look,
     Retry,
+    Sweep,
     Stop,
 }
 
@@ -89,6 +92,7 @@ impl Watch {
     ) -> Result<(), StoreError> {
         let mut files = Files::watch(watched(&self.pass.places));
         let mut agenda = Agenda::new(self.look_every);
+        let mut sweeps = Sweeps::new(&self.pass);
         let mut why = Why::Start;
         tell(Told::Ready);
         while why != Why::Stop {
@@ -111,7 +115,7 @@ impl Watch {
             let due = self.pass.next_due();
             drop(lock);
             agenda.after(&passed, due, self.look_every);
-            why = self.next(&mut files, &mut asked, &mut stop, &agenda).await;
+            why = self.next(&mut files, &mut asked, &mut stop, &mut sweeps, &agenda).await;
             if !matches!(why, Why::Stop) {
                 sleep_until(began + APART).await;
             }
@@ -149,6 +153,7 @@ impl Watch {
         files: &mut Files,
         asked: &mut watch::Receiver<u64>,
         stop: &mut watch::Receiver<bool>,
+        sweeps: &mut Sweeps,
         agenda: &Agenda,
     ) -> Why {
         loop {
@@ -163,6 +168,7 @@ impl Watch {
                     sleep(GATHER).await;
                     return Why::Files;
                 }
+                () = sweeps.found() => return Why::Sweep,
                 () = sleep_until(at.min(soon)) => if at <= soon { return why },
             }
         }

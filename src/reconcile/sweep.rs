@@ -19,6 +19,7 @@ use crate::model::people::People;
 use crate::model::registry::{Contract, Endpoint};
 use crate::model::sweep::{self, Ground, Listed, Record, Sweep};
 use crate::observe;
+use crate::registry_dir;
 use crate::store::{PassLock, Store, StoreError, SweepFound};
 
 /// How often the lock of a pass is tried.
@@ -66,17 +67,19 @@ impl Pass {
         is_due: impl Fn(&ServiceId) -> bool,
         on_wait: impl FnOnce(),
     ) -> Result<Vec<Swept>, PassError> {
-        let registry = observe::intent(&self.places, (self.clock)(), &self.scope).registry;
+        // What is wrong with the registry as a whole, the pass says.
+        let loaded = registry_dir::load(&self.places.registry, &self.places.skills).ok();
+        let registry = loaded.map(|loaded| loaded.registry).unwrap_or_default();
         let services: BTreeMap<ServiceId, Endpoint> = registry
             .services()
             .filter(|service| service.endpoint.contract == Contract::V2)
             .filter(|service| self.scope.has_service(&service.id) && is_due(&service.id))
             .map(|service| (service.id.clone(), service.endpoint.clone()))
             .collect();
-        let Some(live_before) = self.live_ops().await? else { return Ok(Vec::new()) };
         if services.is_empty() {
             return Ok(Vec::new());
         }
+        let Some(live_before) = self.live_ops().await? else { return Ok(Vec::new()) };
         let fetched = self.fetch(services).await;
         let _lock = self.lock(on_wait).await?;
         let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;

@@ -231,7 +231,7 @@ impl Store {
         Ok(all)
     }
 
-    fn load_troubles(&self) -> Result<BTreeMap<ServiceId, Trouble>, StoreError> {
+    pub(super) fn load_troubles(&self) -> Result<BTreeMap<ServiceId, Trouble>, StoreError> {
         let sql = "SELECT service, kind, until, tries, message FROM trouble";
         let rows = self.collect(sql, [], |row| {
             let kind: String = self.get(row, 1)?;

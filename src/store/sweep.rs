@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use rusqlite::Row;
 
+use crate::model::actual::Trouble;
 use crate::model::event::EventKind;
 use crate::model::name::{OpId, ServiceId, UserId};
 use crate::model::sweep::{Found, Missing, Record, Stray, Sweep};
@@ -133,6 +134,14 @@ impl Store {
             all.entry(token.service.clone()).or_default().push(token);
         }
         Ok(all)
+    }
+
+    /// Services in trouble.
+    ///
+    /// # Errors
+    /// The database's, or a row that this program did not write.
+    pub fn troubles(&self) -> Result<BTreeMap<ServiceId, Trouble>, StoreError> {
+        self.load_troubles()
     }
 
     /// What the services' lists showed last.

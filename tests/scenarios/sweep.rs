@@ -404,7 +404,7 @@ fn status_shows_what_the_lists_showed() {
     sweep(&scene, 0);
     let status = scene.status();
     assert_eq!(status["sweeps"][0]["service"], "crm");
-    assert_eq!(status["sweeps"][0]["ours"], 1);
+    assert_eq!(status["sweeps"][0]["good"]["ours"], 1);
     assert_eq!(status["v1"], serde_json::json!([]));
     scene.run(&["status"]).expect(0).says("Swept crm");
 }
