@@ -223,6 +223,7 @@ pub fn plan(world: &World<'_>) -> Plan {
         .filter(|user| world.scope.has_user(user))
         .collect();
     let mut plan = Plan { census: census(actual), ..Plan::default() };
+    plan.census.frozen = stray::frozen(world);
     scope_notes(world, &users, &mut plan.notes);
     plan_notes(world, &mut plan.notes);
     for id in users {
@@ -286,14 +287,8 @@ fn census(actual: &Actual) -> Census {
         }
         users += usize::from(has_access);
     }
-    let frozen = actual.sweeps.iter().filter(|(_, sweep)| sweep.record.frozen.is_some());
-    Census {
-        connections,
-        users,
-        recent: actual.recent_removals.clone(),
-        recent_strays: actual.recent_strays.clone(),
-        frozen: frozen.map(|(service, _)| service.clone()).collect(),
-    }
+    let (recent, recent_strays) = (actual.recent_removals.clone(), actual.recent_strays.clone());
+    Census { connections, users, recent, recent_strays, frozen: BTreeSet::new() }
 }
 
 /// A slip of the pen looks like a world where all is well.

@@ -109,6 +109,7 @@ fn a_plan_shows_what_a_sweep_found_and_the_new_key_comes_first() {
     restore(&scene);
     scene.faults(CRM).next(On::Exchange, Fault::ServerError, 1);
     sweep(&scene, 4);
+    scene.pass(4);
     assert!(scene.works(CRM, &old), "nothing is in its place yet");
     let plan = scene.run(&["plan", "--retry-now"]).expect(2);
     plan.says("a key of ours at the service that the state does not know");

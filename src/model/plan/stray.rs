@@ -11,6 +11,17 @@ use super::super::token::{Ask, Phase};
 use super::waiting::service_trouble;
 use super::{Loss, LossKind, Note, NoteKind, Plan, World};
 
+/// Services whose list of tokens cannot be relied on.
+pub(super) fn frozen(world: &World<'_>) -> BTreeSet<ServiceId> {
+    let is_frozen = |(service, sweep): &(&ServiceId, &Sweep)| {
+        let known = world.registry.service(service);
+        sweep.record.frozen.is_some()
+            && known.is_some_and(|known| known.endpoint.contract == Contract::V2)
+    };
+    let frozen = world.actual.sweeps.iter().filter(is_frozen);
+    frozen.map(|(service, _)| service.clone()).collect()
+}
+
 /// Plans the revokes of strays; of a service whose list cannot be relied on, none.
 pub(super) fn revoke(world: &World<'_>, plan: &mut Plan) {
     let swept = world.actual.sweeps.iter();
@@ -34,11 +45,16 @@ fn endpoint(
     sweep: &Sweep,
     strays: usize,
 ) -> Result<Arc<Endpoint>, Option<(NoteKind, String)>> {
-    if let Some(frozen) = &sweep.record.frozen {
-        return Err(Some((NoteKind::Blocked, frozen_text(sweep, &frozen.why))));
-    }
-    if strays == 0 {
-        return Err(None);
+    let known = world.registry.service(service).map(|known| &known.endpoint);
+    let endpoint = known.filter(|endpoint| endpoint.contract == Contract::V2);
+    match (&sweep.record.frozen, endpoint) {
+        (Some(frozen), Some(_)) => {
+            return Err(Some((NoteKind::Blocked, frozen_text(sweep, &frozen.why))));
+        }
+        // There is no list to wait for.
+        (Some(_), None) => return Err(None),
+        (None, _) if strays == 0 => return Err(None),
+        (None, _) => {}
     }
     if let Some((until, text)) =
         service_trouble(world.actual, world.scope.retry_now, world.now, service)
@@ -46,16 +62,13 @@ fn endpoint(
         let text = format!("{strays} keys that the state does not know are to be revoked: {text}");
         return Err(Some((NoteKind::Waiting(until), text)));
     }
-    match world.registry.service(service).map(|known| &known.endpoint) {
-        Some(endpoint) if endpoint.contract == Contract::V2 => Ok(Arc::new(endpoint.clone())),
-        _ => {
-            let text = format!(
-                "{strays} keys there that the state does not know cannot be revoked: it has no \
-                 usable registry entry of contract v2"
-            );
-            Err(Some((NoteKind::Blocked, text)))
-        }
-    }
+    endpoint.cloned().map(Arc::new).ok_or_else(|| {
+        let text = format!(
+            "{strays} keys there that the state does not know cannot be revoked: it has no usable \
+             registry entry of contract v2"
+        );
+        Some((NoteKind::Blocked, text))
+    })
 }
 
 fn frozen_text(sweep: &Sweep, why: &str) -> String {
@@ -77,13 +90,15 @@ fn take(
     plan: &mut Plan,
 ) {
     // The stray may be what the person works with: it goes once the new key is there.
-    let asked: BTreeSet<UserId> = plan
-        .actions
-        .iter()
-        .filter(|action| matches!(action, Action::Issue(issue) if issue.service == *service))
-        .map(|action| action.user().clone())
-        .collect();
-    for stray in strays {
+    let asks = |action: &&Action| matches!(action, Action::Issue(i) if i.service == *service);
+    let asked: BTreeSet<UserId> =
+        plan.actions.iter().filter(asks).map(|action| action.user().clone()).collect();
+    let waits = |note: &&Note| {
+        matches!(note.kind, NoteKind::Waiting(_)) && note.service.as_ref() == Some(service)
+    };
+    let waiting: BTreeSet<UserId> =
+        plan.notes.iter().filter(waits).filter_map(|note| note.user.clone()).collect();
+    for stray in strays.iter().filter(|stray| !waiting.contains(&stray.user)) {
         let (user, service, op) = (stray.user.clone(), service.clone(), stray.op.clone());
         plan.losses.push(Loss {
             user: user.clone(),
