@@ -92,7 +92,7 @@ impl Watch {
     ) -> Result<(), StoreError> {
         let mut files = Files::watch(watched(&self.pass.places));
         let mut agenda = Agenda::new(self.look_every);
-        let mut sweeps = Sweeps::new(&self.pass);
+        let mut sweeps = Sweeps::start(&self.pass);
         let mut why = Why::Start;
         tell(Told::Ready);
         while why != Why::Stop {

@@ -17,6 +17,7 @@ use super::{Failure, block_on, stop, watch};
 
 /// Do what must be done: one pass. What fails is tried again by the next.
 #[derive(clap::Args, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct Args {
     #[command(flatten)]
     scope: ScopeArgs,
@@ -87,7 +88,9 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     let on_wait = || anstream::eprintln!("Another pass is under way; waiting for it.");
     let swept = if args.sweep { Some(block_on(pass.sweep(|_| true, on_wait))??) } else { None };
     if let Some(swept) = swept.as_ref().filter(|_| !args.json) {
-        swept.iter().for_each(|swept| say(&swept_line(swept)));
+        for swept in swept {
+            say(&swept_line(swept));
+        }
     }
     let passed = block_on(async {
         let progress = Progress::start();

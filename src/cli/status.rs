@@ -1,5 +1,7 @@
 //! `status`: who can use what now, what is owed, what is blocked.
 
+mod lists;
+
 use std::collections::BTreeMap;
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -7,12 +9,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::model::action::{Action, InstallReason, shown};
-use crate::model::digest::Digest;
 use crate::model::name::{ServiceId, UserId};
 use crate::model::plan::{LossKind, Note, NoteKind};
-use crate::model::registry::Contract;
 use crate::model::secret::Fingerprint;
-use crate::model::sweep::Good;
 use crate::model::token::{Phase, Token};
 use crate::reconcile::Planned;
 use crate::store::{FailedRecord, LastPass, LostToken, Store, StoreError};
@@ -21,6 +20,7 @@ use super::plan::ScopeArgs;
 use super::report::{self, chain, say};
 use super::settings::Settings;
 use super::{Failure, block_on};
+use lists::{SweepJson, V1};
 
 /// Show who can use what now, until when, what is owed, and what is blocked and why.
 #[derive(clap::Args, Default)]
@@ -79,33 +79,6 @@ struct Debt {
     why: Option<String>,
 }
 
-/// A service of contract v1.
-#[derive(Serialize)]
-struct V1 {
-    service: ServiceId,
-    /// For how long keys are asked for there, in days.
-    ttl_days: u16,
-    /// Keys that may exist, and nobody can tell.
-    possible_orphans: usize,
-}
-
-/// What a service's list of tokens showed last.
-#[derive(Serialize)]
-struct SweepJson {
-    service: ServiceId,
-    at: Timestamp,
-    /// The last list that could be relied on.
-    good: Option<Good>,
-    /// Keys of ours on it that the state does not know.
-    strays: usize,
-    /// Keys that it lacks.
-    missing: usize,
-    /// Why the last one cannot be relied on, if so.
-    frozen: Option<String>,
-    /// What `approve` takes if a list that lost much is right.
-    digest: Option<Digest>,
-}
-
 pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     let now = Timestamp::now();
     let (last_pass, lost) = match Store::open_to_read(&settings.places.state) {
@@ -124,8 +97,8 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         at: now,
         connections: rows(&planned, failed),
         debts: debts(&planned),
-        v1: v1(&planned, &lost),
-        sweeps: sweeps(&planned),
+        v1: lists::v1(&planned, &lost),
+        sweeps: lists::sweeps(&planned),
         lost,
         notes: general_notes(&planned),
         last_pass,
@@ -252,33 +225,6 @@ fn debts(planned: &Planned) -> Vec<Debt> {
     .collect()
 }
 
-/// The services of contract v1: those that somebody uses, or may have an orphan at.
-fn v1(planned: &Planned, lost: &[LostToken]) -> Vec<V1> {
-    let known = planned.intent.registry.services();
-    let v1 = known.filter(|known| known.endpoint.contract == Contract::V1).map(|known| V1 {
-        service: known.id.clone(),
-        ttl_days: known.ttl_days,
-        possible_orphans: lost.iter().filter(|lost| lost.service == known.id).count(),
-    });
-    v1.collect()
-}
-
-fn sweeps(planned: &Planned) -> Vec<SweepJson> {
-    let sweeps = planned.actual.sweeps.iter().map(|(service, sweep)| {
-        let frozen = sweep.record.frozen.as_ref();
-        SweepJson {
-            service: service.clone(),
-            at: sweep.record.at,
-            good: sweep.record.good,
-            strays: sweep.strays.len(),
-            missing: sweep.missing.len(),
-            frozen: frozen.map(|frozen| frozen.why.clone()),
-            digest: frozen.and_then(|frozen| Some(frozen.shrunk.as_ref()?.0)),
-        }
-    });
-    sweeps.collect()
-}
-
 fn general_notes(planned: &Planned) -> Vec<String> {
     let notes = planned.approved.plan().notes.iter().filter(|note| note.user.is_none());
     let service = |note: &Note| {
@@ -312,33 +258,10 @@ fn print(status: &StatusJson) {
         let until = shown(*until);
         say(&format!("Possible orphan: a key of {user} to {service} may exist until {until}"));
     }
-    for V1 { service, ttl_days, possible_orphans } in &status.v1 {
-        let s = if *possible_orphans == 1 { "" } else { "s" };
-        say(&format!(
-            "{service} speaks contract v1: a key that a crash leaves there cannot be found or taken \
-             back and lives until its end, at most {ttl_days} days; {possible_orphans} possible \
-             orphan{s} now"
-        ));
-    }
-    status.sweeps.iter().for_each(print_sweep);
+    lists::print(&status.v1, &status.sweeps);
     for note in &status.notes {
         say(&format!("Note: {note}"));
     }
-}
-
-fn print_sweep(sweep: &SweepJson) {
-    let SweepJson { service, at, strays, missing, .. } = sweep;
-    let at = shown(*at);
-    let list = match &sweep.good {
-        // Why is among the notes.
-        _ if sweep.frozen.is_some() => "its list of tokens cannot be relied on".to_owned(),
-        None => "no list yet".to_owned(),
-        Some(Good { ours, others, .. }) => format!(
-            "its list of tokens has {ours} of ours and {others} of others, {strays} unknown; it \
-             lacks {missing}"
-        ),
-    };
-    say(&format!("Swept {service} {at}: {list}"));
 }
 
 fn table(rows: &[Row]) -> Table {

@@ -212,7 +212,7 @@ pub fn compare(
     let again = |token: &&Token| {
         (token.op.clone(), Missing::again(ground.missing.get(&token.op), ground.began))
     };
-    let lost = match ground.good {
+    let loss = match ground.good {
         Some(good) => lost_since(good, &ops, ground),
         None => (lacking.len(), there.len() + lacking.len()),
     };
@@ -221,7 +221,7 @@ pub fn compare(
         others: others.len(),
         strays: strays.into_values().filter_map(|listed| stray(listed, &whose)).collect(),
         missing: lacking.iter().map(again).collect(),
-        shrunk: too_much(lost),
+        shrunk: too_much(loss),
     }
 }
 
@@ -298,6 +298,9 @@ impl Record {
 }
 
 /// Stands for the user of a stray whose e-mail address is nobody's.
+///
+/// # Panics
+/// Never: it is a legal name.
 #[must_use]
 pub fn nobody() -> UserId {
     NOBODY.parse().expect("a legal user id")

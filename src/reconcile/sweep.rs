@@ -160,7 +160,7 @@ impl Pass {
                 ended_since: ended_since.unwrap_or(0),
                 missing: former.map_or(&none, |former| &former.missing),
             };
-            let one = compared(store, &people, &ground, list)?;
+            let one = compared(store, people.as_ref(), &ground, list)?;
             swept.push(told(&one, former));
             found.push(one);
         }
@@ -171,7 +171,7 @@ impl Pass {
 
 fn compared(
     store: &Store,
-    people: &Option<People>,
+    people: Option<&People>,
     ground: &Ground<'_>,
     list: Result<Vec<Listed>, Failure>,
 ) -> Result<SweepFound, StoreError> {
@@ -183,7 +183,7 @@ fn compared(
             return Ok(SweepFound { service, record, found: None });
         }
     };
-    let by_address = |email: Option<&Email>| people.as_ref()?.user_by_email(email?);
+    let by_address = |email: Option<&Email>| people?.user_by_email(email?);
     let whose = |_: &OpId, email: Option<&Email>| by_address(email).unwrap_or_else(sweep::nobody);
     let mut found = sweep::compare(&list, ground, whose);
     // What was ours once is known by more than its address.

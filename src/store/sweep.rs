@@ -7,7 +7,7 @@ use rusqlite::Row;
 
 use crate::model::actual::Trouble;
 use crate::model::event::EventKind;
-use crate::model::name::{OpId, ServiceId, UserId};
+use crate::model::name::{Email, OpId, ServiceId, TokenId, UserId};
 use crate::model::sweep::{Found, Missing, Record, Stray, Sweep};
 use crate::model::token::{Ask, Token, later};
 
@@ -222,8 +222,8 @@ impl Store {
                     stray.op.as_str(),
                     service,
                     stray.user.as_str(),
-                    stray.email.as_ref().map(|email| email.as_str()),
-                    stray.token_id.as_ref().map(|id| id.as_str()),
+                    stray.email.as_ref().map(Email::as_str),
+                    stray.token_id.as_ref().map(TokenId::as_str),
                     stray.expires_at.as_microsecond(),
                 ),
             )?;
@@ -310,7 +310,7 @@ impl Store {
                 stray.op.as_str(),
                 stray.user.as_str(), // an account's name has the same alphabet
                 service.as_str(),
-                stray.email.as_ref().map_or(NO_ADDRESS, |email| email.as_str()),
+                stray.email.as_ref().map_or(NO_ADDRESS, Email::as_str),
                 endpoint,
                 ask.ttl_days,
                 ask.at.as_microsecond(),

@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 use crate::causes::chain;
 use crate::model::actual::Actual;
@@ -28,65 +29,64 @@ const FROZEN: SignedDuration = SignedDuration::from_hours(1);
 /// A key that one list lacks does not wait a day for the second.
 const MISSING: SignedDuration = SignedDuration::from_mins(9);
 
-/// The sweeps of a loop. They go on beside its passes, one at a time.
+/// The sweeps of a loop: they go on beside its passes, one at a time, until this is dropped.
 pub(super) struct Sweeps {
-    pass: Pass,
-    under_way: JoinSet<Result<Vec<Swept>, PassError>>,
-    tick: Instant,
-    starting: bool,
-    /// Of a day: a fleet of servers does not ask all at once.
-    percent: i32,
+    found: mpsc::Receiver<()>,
+    #[expect(dead_code, reason = "ends its task when it is dropped")]
+    task: JoinSet<()>,
 }
 
 impl Sweeps {
-    pub(super) fn new(pass: &Pass) -> Self {
-        let (pass, tick) = (pass.clone(), Instant::now());
-        let percent = fastrand::i32(90..=110);
-        Self { pass, under_way: JoinSet::new(), tick, starting: true, percent }
+    pub(super) fn start(pass: &Pass) -> Self {
+        let (tell, found) = mpsc::channel(1);
+        let mut task = JoinSet::new();
+        task.spawn(go_on(pass.clone(), tell));
+        Self { found, task }
     }
 
-    /// Sweeps when it is time to, and returns once one found something for a pass to act upon. May
-    /// be dropped and called again at any time.
+    /// Waits until a sweep has found something for a pass to act upon.
     pub(super) async fn found(&mut self) {
-        loop {
-            while let Some(ended) = self.under_way.join_next().await {
-                match ended {
-                    Ok(Ok(swept)) if swept.iter().any(|swept| swept.changes) => return,
-                    Ok(Ok(_)) => {}
-                    Ok(Err(error)) => tracing::warn!(error = chain(&error), "nothing was swept"),
-                    Err(error) => tracing::warn!(%error, "a sweep did not end"),
-                }
-            }
-            sleep_until(self.tick).await;
-            self.tick = Instant::now() + super::spread(TICK);
-            let at_start = std::mem::take(&mut self.starting);
-            match self.due(at_start) {
-                Ok(is_due) => self.begin(is_due),
-                Err(StoreError::Missing(_) | StoreError::Older { .. }) => {
-                    self.starting = at_start; // the first pass makes it what it should be
-                }
-                Err(error) => tracing::warn!(error = chain(&error), "nothing is swept"),
-            }
+        if self.found.recv().await.is_none() {
+            std::future::pending::<()>().await; // a task that panicked finds nothing more
         }
     }
+}
 
-    fn begin(&mut self, is_due: impl Fn(&ServiceId) -> bool + Send + Sync + 'static) {
-        let pass = self.pass.clone();
-        self.under_way.spawn(async move { pass.sweep(is_due, || {}).await });
+async fn go_on(pass: Pass, tell: mpsc::Sender<()>) {
+    // A fleet of servers does not ask all at once.
+    let daily = DAILY * fastrand::i32(90..=110) / 100;
+    let mut wait = AT_START;
+    loop {
+        match sweep(&pass, wait).await {
+            Ok(swept) => {
+                wait = daily;
+                if swept.iter().any(|swept| swept.changes) {
+                    // One that was not taken yet says the same.
+                    tell.try_send(()).ok();
+                }
+            }
+            // The first pass makes it what it should be.
+            Err(PassError::Store(StoreError::Missing(_) | StoreError::Older { .. })) => {}
+            Err(error) => tracing::warn!(error = chain(&error), "nothing was swept"),
+        }
+        sleep(super::spread(TICK)).await;
     }
+}
 
-    fn due(&self, at_start: bool) -> Result<impl Fn(&ServiceId) -> bool + use<>, StoreError> {
-        let now = (self.pass.clock)();
-        let store = Store::open_to_read(&self.pass.places.state)?;
-        let sweeps = store.last_sweeps()?;
-        let actual = Actual { troubles: store.troubles()?, ..Actual::default() };
-        let daily = if at_start { AT_START } else { DAILY * self.percent / 100 };
-        Ok(move |service: &ServiceId| {
-            // One that is down, or refuses our secret, is left to the passes' own probes.
-            service_trouble(&actual, false, now, service).is_none()
-                && sweeps.get(service).is_none_or(|sweep| is_due(sweep, daily, now))
-        })
-    }
+/// Sweeps the services that are due.
+async fn sweep(pass: &Pass, wait: SignedDuration) -> Result<Vec<Swept>, PassError> {
+    let now = (pass.clock)();
+    let (sweeps, troubles) = {
+        let store = Store::open_to_read(&pass.places.state)?;
+        (store.last_sweeps()?, store.troubles()?)
+    };
+    let actual = Actual { troubles, ..Actual::default() };
+    let is_due = |service: &ServiceId| {
+        // One that is down, or refuses our secret, is left to the passes' own probes.
+        service_trouble(&actual, false, now, service).is_none()
+            && sweeps.get(service).is_none_or(|sweep| is_due(sweep, wait, now))
+    };
+    pass.sweep(is_due, || {}).await
 }
 
 fn is_due(sweep: &Sweep, daily: SignedDuration, now: Timestamp) -> bool {

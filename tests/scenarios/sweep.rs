@@ -380,6 +380,56 @@ fn a_key_that_another_program_asked_for_is_known_by_the_services_name_for_it() {
 }
 
 #[test]
+fn a_list_of_several_pages_is_read_to_its_end() {
+    let scene = connected(&["eva", "john"]);
+    for _ in 0..210 {
+        scene.exchange_as_another_program(CRM, "mia@your-domain.com");
+    }
+    scene.rotate("john", CRM); // the newest stands on the last page
+    scene.pass(0);
+    sweep(&scene, 0).says("its list has 3 keys of ours, 210 of others, lacks 0.");
+}
+
+#[test]
+fn a_service_whose_list_hangs_costs_no_other() {
+    let scene = Scene::new();
+    for kind in [CRM, Kind::Invoicing] {
+        scene.connect("eva", kind);
+        scene.connect("john", kind);
+    }
+    scene.pass(0);
+    scene.faults(Kind::Invoicing).next(On::Revoke, Fault::RevokesNothing, 1);
+    scene.disconnect("john", Kind::Invoicing);
+    scene.pass(0);
+    scene.entry(CRM, "timeout_seconds: 10", "timeout_seconds: 1");
+    scene.faults(CRM).always(On::List, Fault::Hang);
+    let said = sweep(&scene, 4);
+    said.says("Swept crm: no list of tokens").says("timed out after 1 s");
+    said.says("john invoicing: key revoked");
+    assert_eq!(scene.live(Kind::Invoicing).len(), 1);
+}
+
+#[test]
+fn the_list_is_asked_for_with_the_secret_that_is_to_follow_too() {
+    let mut scene = connected(&["john"]);
+    let next = format!("{:032x}", fastrand::u128(..));
+    let old = scene.change_secret(CRM, &next);
+    let said = scene.run_with(&["reconcile", "--sweep"], |command| {
+        command.env("SC_SECRET_CRM", old).env("SC_SECRET_CRM_NEXT", next);
+    });
+    said.expect(0).says("Swept crm: its list has 1 keys of ours");
+}
+
+#[test]
+fn without_a_state_there_is_nothing_to_compare_with() {
+    let scene = Scene::new();
+    sweep(&scene, 0).does_not_say("Swept");
+    scene.connect("john", CRM);
+    sweep(&scene, 0);
+    scene.working_key("john", CRM);
+}
+
+#[test]
 fn status_says_what_a_crash_costs_with_contract_v1() {
     let scene = Scene::with(|config| config.contract = Contract::V1);
     for kind in KINDS {

@@ -193,7 +193,7 @@ impl Driver<'_> {
         tokens.find(|token| token.op == *op).unwrap_or_else(|| panic!("{op} is not recorded"))
     }
 
-    fn owe_stray(&mut self, op: &OpId, ask: Ask, counts: bool) {
+    fn owe_stray(&mut self, op: &OpId, ask: &Ask, counts: bool) {
         for (service, sweep) in &mut self.actual.sweeps {
             for stray in sweep.strays.extract_if(.., |stray| stray.op == *op) {
                 if counts {
@@ -260,7 +260,7 @@ impl Driver<'_> {
                     None => self.actual.troubles.remove(&service),
                 };
             }
-            Change::OweStray { op, ask, counts } => self.owe_stray(&op, ask, counts),
+            Change::OweStray { op, ask, counts } => self.owe_stray(&op, &ask, counts),
             Change::Reissued { user, service } => {
                 self.actual.reissued.insert((user, service), self.now);
             }

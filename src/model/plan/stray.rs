@@ -98,7 +98,13 @@ fn take(
     };
     let waiting: BTreeSet<UserId> =
         plan.notes.iter().filter(waits).filter_map(|note| note.user.clone()).collect();
-    for stray in strays.iter().filter(|stray| !waiting.contains(&stray.user)) {
+    for stray in strays {
+        if waiting.contains(&stray.user) {
+            let text = format!("{}: it stays until the new key is there", RevokeReason::Stray);
+            let (user, service) = (Some(stray.user.clone()), Some(service.clone()));
+            plan.notes.push(Note { user, service, kind: NoteKind::Remark, text });
+            continue;
+        }
         let (user, service, op) = (stray.user.clone(), service.clone(), stray.op.clone());
         plan.losses.push(Loss {
             user: user.clone(),
