@@ -1,4 +1,4 @@
-//! HTTP to the services: issue, revoke, health.
+//! HTTP to the services: issue, revoke, list, health.
 //!
 //! Nothing here is repeated: the next pass is the only retry. (But a call that gets 401 is made with
 //! the secret that is to follow, if there is one: it was not let in at all.) A call ends in an answer whatever
@@ -20,11 +20,13 @@ mod answer;
 mod call;
 mod client;
 mod json;
+mod list;
 mod raw;
 mod secrets;
 mod time;
 
 pub use call::{NoBody, without_keys};
+pub use list::{MOST_PAGES, page_url};
 pub use raw::{NoAnswer, RawCall, RawReply, Shown};
 pub use secrets::{SecretError, Secrets};
 

@@ -4,6 +4,7 @@ mod checks;
 mod import;
 mod prepare;
 mod result;
+mod sweep;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ pub use import::{ImportError, finish_import};
 use prepare::{Further, Made, SecretNames};
 pub use result::{Exit, Passed, PlannedPart};
 use result::{exit, last_pass};
+pub use sweep::Swept;
 
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
 pub const SETTLING_PATIENCE: Duration = Duration::from_secs(6);

@@ -12,6 +12,7 @@ mod modes;
 mod record;
 mod schema;
 mod seal;
+mod sweep;
 mod transfer;
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
@@ -34,6 +35,7 @@ pub use events::{EventFilter, Verified};
 pub use fill::Filled;
 pub use load::{LostToken, RevokeTarget};
 pub use seal::SealingKey;
+pub use sweep::SweepFound;
 
 /// The database's file name in the state directory.
 pub const DATABASE: &str = "state.sqlite3";

@@ -4,6 +4,7 @@
 
 mod agenda;
 mod files;
+mod sweep_times;
 mod triggers;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::reconcile::{Pass, PassError, Passed};
 use crate::store::{PassLock, StoreError};
 
 use agenda::Agenda;
+use sweep_times::Sweeps;
 use triggers::{Triggers, Wanted, Why};
 
 /// Passes begin no closer to each other than this, however many changes come.
@@ -66,9 +68,11 @@ impl Watch {
         asked: watch::Receiver<u64>,
         mut tell: impl FnMut(Told<'_>),
     ) -> Result<(), StoreError> {
-        let (triggers, mut wanted) = Triggers::new(&self.pass.places, asked);
+        let (wants, mut wanted) = mpsc::unbounded_channel();
+        let triggers = Triggers::new(&self.pass.places, asked, wants.clone());
         let triggers = tokio::spawn(triggers.run());
         let mut agenda = Agenda::new(self.look_every);
+        let _sweeps = Sweeps::start(&self.pass, wants);
         let mut next = Wanted::all(Why::Start);
         tell(Told::Ready);
         while !*stop.borrow() {

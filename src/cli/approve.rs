@@ -3,14 +3,18 @@
 use jiff::Timestamp;
 
 use crate::model::digest::DigestPrefix;
+use crate::model::name::ServiceId;
 use crate::model::plan::Scope;
+use crate::model::sweep::Record;
+use crate::reconcile::Planned;
 use crate::store::{PassLock, Store};
 
 use super::report::say;
 use super::settings::Settings;
 use super::{Failure, block_on, who};
 
-/// Let the next pass carry out exactly the removals that the guard holds. Good for 24 hours.
+/// Let the next pass carry out exactly the removals that the guard holds (good for 24 hours), or
+/// believe a service's list of tokens that lost many of our keys.
 #[derive(clap::Args)]
 pub struct Args {
     /// The digest of what is held, as `plan` and `reconcile` show it
@@ -20,11 +24,12 @@ pub struct Args {
 
 pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     let planned = block_on(settings.pass(Scope::default()).plan(None))??;
-    if planned.held.is_empty() {
+    let shrunk = shrunk(&planned, &args.digest);
+    let held = planned.held.digest();
+    if shrunk.is_none() && planned.held.is_empty() {
         return Err("nothing is held; there is nothing to approve".into());
     }
-    let held = planned.held.digest();
-    if !args.digest.names(&held) {
+    if shrunk.is_none() && !args.digest.names(&held) {
         return Err(format!(
             "what is held has the digest {held} now; look again with `service-connector plan`"
         )
@@ -35,8 +40,25 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         anstream::eprintln!("A pass is under way; waiting for it.");
     })?;
     let mut store = Store::open(&places.state, &places.sealing_key)?;
+    if let Some((service, record)) = shrunk {
+        let now = store.last_sweeps()?;
+        if now.get(&service).is_none_or(|sweep| sweep.record != record) {
+            return Err(format!("{service} was swept meanwhile; look again with `plan`").into());
+        }
+        store.believe_list(&service, record, &who(), Timestamp::now())?;
+        say(&format!("Approved: the list of tokens of {service} is believed as it is."));
+        return Ok(0);
+    }
     store.approve(held, &who(), Timestamp::now())?;
     let count = planned.held.losses.len();
     say(&format!("Approved: the next pass within 24 hours carries out these {count} removals."));
     Ok(0)
+}
+
+/// The list of tokens that lost so much that nobody relies on it, if the digest names one.
+fn shrunk(planned: &Planned, digest: &DigestPrefix) -> Option<(ServiceId, Record)> {
+    planned.actual.sweeps.iter().find_map(|(service, sweep)| {
+        let (list, _) = sweep.record.frozen.as_ref()?.shrunk.as_ref()?;
+        digest.names(list).then(|| (service.clone(), sweep.record.clone()))
+    })
 }

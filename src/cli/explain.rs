@@ -8,7 +8,7 @@ use crate::model::desired::Wish;
 use crate::model::event::Event;
 use crate::model::home::HomeLook;
 use crate::model::name::{AccountName, Email, OpId, ServiceId, UserId};
-use crate::model::plan::{NoteKind, Scope};
+use crate::model::plan::{Note, NoteKind, Scope};
 use crate::model::secret::Fingerprint;
 use crate::model::token::{Phase, Token, days, later};
 use crate::reconcile::Planned;
@@ -231,7 +231,7 @@ fn advice(
         ));
     }
     let plan = planned.approved.plan();
-    if let Some(note) = plan.notes.iter().find(|note| note.kind == NoteKind::Blocked) {
+    if let Some(note) = plan.notes.iter().find(|note| is_theirs(note)) {
         return Some(format!("Nothing happens until this is changed: {}", note.text));
     }
     if !plan.is_empty() {
@@ -248,6 +248,11 @@ fn advice(
         return Some(format!("To connect: service-connector connect {user} {service}"));
     }
     None
+}
+
+/// Whether this keeps the connection itself from going on.
+fn is_theirs(note: &Note) -> bool {
+    note.kind == NoteKind::Blocked && note.user.is_some()
 }
 
 fn print(explanation: &Explanation) {

@@ -8,7 +8,7 @@ use crate::model::digest::{Digest, DigestPrefix};
 use crate::model::name::{ServiceId, UserId};
 use crate::model::outcome::Outcome;
 use crate::model::plan::{Note, NoteKind};
-use crate::reconcile::Passed;
+use crate::reconcile::{Passed, Swept};
 
 use super::plan::{FormArgs, ScopeArgs};
 use super::report::{self, Progress, say};
@@ -17,6 +17,7 @@ use super::{Failure, block_on, stop, watch};
 
 /// Do what must be done: one pass. What fails is tried again by the next.
 #[derive(clap::Args, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct Args {
     #[command(flatten)]
     scope: ScopeArgs,
@@ -30,6 +31,10 @@ pub struct Args {
     /// Act only if the plan has this digest, as `plan` showed it
     #[arg(long, value_name = "DIGEST", conflicts_with = "plan")]
     expect: Option<DigestPrefix>,
+    /// First compare each service's own list of tokens (contract v2) with what is held: keys that
+    /// nobody here knows are then revoked, those that are missing twice running replaced
+    #[arg(long, conflicts_with_all = ["plan", "watch"])]
+    sweep: bool,
     /// For programs: JSON
     #[arg(long)]
     json: bool,
@@ -57,6 +62,9 @@ struct HeldJson<'a> {
 struct PassJson<'a> {
     version: u8,
     exit: u8,
+    /// What the services' lists showed, with `--sweep`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sweep: Option<&'a [Swept]>,
     outcomes: &'a [Outcome],
     held: Vec<HeldJson<'a>>,
     held_digest: Option<Digest>,
@@ -77,6 +85,13 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         super::plan::show(&planned, &form)?;
         return Ok(planned.exit().code());
     }
+    let on_wait = || anstream::eprintln!("Another pass is under way; waiting for it.");
+    let swept = if args.sweep { Some(block_on(pass.sweep(|_| true, on_wait))??) } else { None };
+    if let Some(swept) = swept.as_ref().filter(|_| !args.json) {
+        for swept in swept {
+            say(&swept_line(swept));
+        }
+    }
     let passed = block_on(async {
         let progress = Progress::start();
         let on_outcome = |outcome: &Outcome| {
@@ -84,13 +99,12 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
                 progress.outcome(outcome);
             }
         };
-        let on_wait = || anstream::eprintln!("Another pass is under way; waiting for it.");
         let passed = pass.run(args.expect.clone(), stop(), on_wait, on_outcome).await;
         progress.end();
         passed
     })??;
     if args.json {
-        say(&serde_json::to_string_pretty(&json(&passed))?);
+        say(&serde_json::to_string_pretty(&json(&passed, swept.as_deref()))?);
     } else {
         finish(&passed);
     }
@@ -133,11 +147,28 @@ fn note_line(note: &Note) -> String {
     format!("{user}{service}{}", note.text)
 }
 
-fn json(passed: &Passed) -> PassJson<'_> {
+/// What a service's list showed, for people.
+fn swept_line(swept: &Swept) -> String {
+    let Swept { service, strays, missing, .. } = swept;
+    let shown = match swept.ours.zip(swept.others) {
+        None => "no list of tokens".to_owned(),
+        Some((ours, others)) => {
+            let unknown = if *strays == 0 { String::new() } else { format!(", {strays} unknown") };
+            format!(
+                "its list has {ours} keys of ours{unknown}, {others} of others, lacks {missing}"
+            )
+        }
+    };
+    let frozen = if swept.frozen.is_some() { " (not to be relied on)" } else { "" };
+    format!("Swept {service}: {shown}{frozen}.")
+}
+
+fn json<'a>(passed: &'a Passed, sweep: Option<&'a [Swept]>) -> PassJson<'a> {
     let held = &passed.planned.held;
     PassJson {
         version: 1,
         exit: passed.exit.code(),
+        sweep,
         outcomes: &passed.executed.outcomes,
         held: held.losses.iter().map(|l| HeldJson { user: &l.user, service: &l.service }).collect(),
         held_digest: (!held.is_empty()).then(|| held.digest()),

@@ -1,5 +1,7 @@
 //! `status`: who can use what now, what is owed, what is blocked.
 
+mod lists;
+
 use std::collections::BTreeMap;
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -8,7 +10,7 @@ use serde::Serialize;
 
 use crate::model::action::{Action, InstallReason, shown};
 use crate::model::name::{ServiceId, UserId};
-use crate::model::plan::{Note, NoteKind};
+use crate::model::plan::{LossKind, Note, NoteKind};
 use crate::model::secret::Fingerprint;
 use crate::model::token::{Phase, Token};
 use crate::reconcile::Planned;
@@ -18,6 +20,7 @@ use super::plan::ScopeArgs;
 use super::report::{self, chain, say};
 use super::settings::Settings;
 use super::{Failure, block_on};
+use lists::{SweepJson, V1};
 
 /// Show who can use what now, until when, what is owed, and what is blocked and why.
 #[derive(clap::Args, Default)]
@@ -40,6 +43,10 @@ struct StatusJson {
     debts: Vec<Debt>,
     /// Keys of contract v1 that may exist, and nobody can tell.
     lost: Vec<LostToken>,
+    /// Services of contract v1: what a crash leaves behind there lives until its end.
+    v1: Vec<V1>,
+    /// What the services' own lists of tokens showed last (contract v2).
+    sweeps: Vec<SweepJson>,
     /// What is said of the whole, or of a service.
     notes: Vec<String>,
     error: Option<String>,
@@ -90,6 +97,8 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         at: now,
         connections: rows(&planned, failed),
         debts: debts(&planned),
+        v1: lists::v1(&planned, &lost),
+        sweeps: lists::sweeps(&planned),
         lost,
         notes: general_notes(&planned),
         last_pass,
@@ -98,6 +107,8 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     status.connections.retain(|row| within(&row.user, &row.service));
     status.debts.retain(|debt| within(&debt.user, &debt.service));
     status.lost.retain(|lost| within(&lost.user, &lost.service));
+    status.v1.retain(|v1| scope.has_service(&v1.service));
+    status.sweeps.retain(|sweep| scope.has_service(&sweep.service));
     if args.json {
         say(&serde_json::to_string_pretty(&status)?);
     } else {
@@ -149,7 +160,10 @@ fn row(planned: &Planned, user: &UserId, service: &ServiceId, desired: bool) -> 
             && note.service.as_ref().is_none_or(|of| of == service)
             && note.kind != NoteKind::Remark
     });
-    let held = planned.held.losses.iter().any(|l| l.user == *user && l.service == *service);
+    let held =
+        planned.held.losses.iter().any(|loss| {
+            loss.user == *user && loss.service == *service && loss.kind != LossKind::Stray
+        });
     let why =
         if held { Some("held by the guard".to_owned()) } else { note.map(|n| n.text.clone()) };
     let why = why.or_else(|| drift(planned, user));
@@ -244,6 +258,7 @@ fn print(status: &StatusJson) {
         let until = shown(*until);
         say(&format!("Possible orphan: a key of {user} to {service} may exist until {until}"));
     }
+    lists::print(&status.v1, &status.sweeps);
     for note in &status.notes {
         say(&format!("Note: {note}"));
     }

@@ -41,7 +41,7 @@ pub fn run(settings: &Settings) -> Result<u8, Failure> {
                 }
             });
         }
-        watch.run(stopped, asked, tell).await?;
+        Box::pin(watch.run(stopped, asked, tell)).await?;
         Ok(0)
     })?
 }

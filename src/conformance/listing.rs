@@ -4,18 +4,15 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use url::Url;
 
 use super::answer::Answer;
 use super::bench::{Bench, By, Token};
 use super::rule;
 use super::runner::{Halt, Runner, Trial, broken, moot};
-use crate::exchange::{RawCall, Shown};
+use crate::exchange::{MOST_PAGES, RawCall, Shown, page_url};
 
 /// So many tokens stand on a page at most.
 const PAGE: usize = 200;
-/// A list with more pages than this is not read to its end.
-const MOST_PAGES: usize = 5_000;
 
 /// A token as the list has it.
 pub(super) struct Listed {
@@ -119,11 +116,7 @@ impl Bench<'_> {
         cursor: Option<&str>,
         shown: Shown<'_>,
     ) -> Result<Answer, Halt> {
-        let mut url = self.subject.endpoint.list_url.clone();
-        if let (Some(cursor), Ok(mut with)) = (cursor, Url::parse(&url)) {
-            with.query_pairs_mut().append_pair("cursor", cursor);
-            url = with.into();
-        }
+        let url = page_url(&self.subject.endpoint.list_url, cursor);
         self.call(&RawCall { url: &url, body: None, idempotency_key: None, shown }).await
     }
 

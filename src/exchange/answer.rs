@@ -6,10 +6,12 @@ use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 
 use super::call::{Call, Reply};
 use super::json::{self, BadJson};
+use super::list::Page;
 use super::time;
 use crate::model::json::Json;
 use crate::model::outcome::{Failure, FailureKind, IssueAnswer, RawGrant, RevokeAnswer};
 use crate::model::secret::Secret;
+use crate::model::sweep::Listed;
 
 /// A reply, and what is needed to speak about it.
 pub(super) struct Reading<'a> {
@@ -82,6 +84,47 @@ pub(super) fn revoke(reading: &Reading<'_>) -> RevokeAnswer {
         Err(NoJson::Never(why)) => RevokeAnswer::Failed(reading.unknown(&why)),
         Err(NoJson::Perhaps(failure)) => RevokeAnswer::Failed(failure),
     }
+}
+
+pub(super) fn list(reading: &Reading<'_>) -> Result<Page, Failure> {
+    if reading.reply.status != StatusCode::OK {
+        return Err(reading.failure());
+    }
+    match reading.json() {
+        Ok(json) => page(&json).map_err(|why| reading.unknown(&why)),
+        Err(NoJson::Never(why)) => Err(reading.unknown(&why)),
+        Err(NoJson::Perhaps(failure)) => Err(failure),
+    }
+}
+
+/// All of it or nothing: a list with an entry that nobody can read is no list.
+fn page(json: &Json) -> Result<Page, &'static str> {
+    let Some(Json::List(tokens)) = json.get("tokens") else {
+        return Err("it has no list `tokens`");
+    };
+    let next = match json.get("next") {
+        None | Some(Json::Null) => None,
+        Some(Json::Text(next)) => Some(next.expose().to_owned()),
+        Some(_) => return Err("its `next` is not a text"),
+    };
+    let tokens: Option<Vec<Listed>> = tokens.iter().map(listed).collect();
+    let tokens = tokens.ok_or("a token in it lacks a field, or one is not as it should be")?;
+    Ok(Page { tokens, next })
+}
+
+/// Names that are not of our form are somebody else's.
+fn listed(token: &Json) -> Option<Listed> {
+    let op = match token.get("client_ref") {
+        None | Some(Json::Null) => None,
+        Some(Json::Text(name)) => name.expose().parse().ok(),
+        Some(_) => return None,
+    };
+    Some(Listed {
+        token_id: token.text("token_id")?.parse().ok(),
+        op,
+        email: token.text("user_email")?.parse().ok(),
+        expires_at: token.text("expires_at")?.parse().ok()?,
+    })
 }
 
 pub(super) fn health(reading: &Reading<'_>) -> Result<(), Failure> {

@@ -95,6 +95,8 @@ pub enum IssueReason {
     BindingChanged,
     /// The key that we hold cannot be unsealed.
     KeyUnreadable,
+    /// The service's own list lacks the key, twice running.
+    Missing,
 }
 
 impl fmt::Display for IssueReason {
@@ -108,6 +110,7 @@ impl fmt::Display for IssueReason {
             Self::TtlShortened => f.write_str("ttl_days was shortened"),
             Self::BindingChanged => f.write_str("account, uid or e-mail changed"),
             Self::KeyUnreadable => f.write_str("the stored key cannot be unsealed"),
+            Self::Missing => f.write_str("the service's list of tokens lacks the key"),
         }
     }
 }
@@ -161,6 +164,8 @@ pub enum RevokeReason {
     Acknowledged,
     /// More than two old keys are alive.
     TooMany,
+    /// It bears our name at the service, and the state does not know it as one that may live.
+    Stray,
 }
 
 impl fmt::Display for RevokeReason {
@@ -179,6 +184,7 @@ impl fmt::Display for RevokeReason {
             Self::GraceOver => "a newer key is in place and the grace is over",
             Self::Acknowledged => "every laptop has the newer key",
             Self::TooMany => "more than two old keys are alive",
+            Self::Stray => "a key of ours at the service that the state does not know",
         })
     }
 }

@@ -10,6 +10,7 @@ use super::home::HomeLook;
 use super::name::{AccountName, OpId, ServiceId, SkillFile, UserId};
 use super::registry::Rendition;
 use super::skill::Status;
+use super::sweep::Sweep;
 use super::token::Token;
 
 /// What is there.
@@ -32,6 +33,12 @@ pub struct Actual {
     pub absent_since: BTreeMap<UserId, Timestamp>,
     /// Removals that were carried out within the last hour, but for those that somebody approved.
     pub recent_removals: Vec<(UserId, ServiceId)>,
+    /// Strays that were revoked within the last hour, but for those that somebody approved.
+    pub recent_strays: Vec<(UserId, ServiceId)>,
+    /// What the services' own lists of tokens showed last.
+    pub sweeps: BTreeMap<ServiceId, Sweep>,
+    /// When a connection's key was last replaced because it was missing from those lists.
+    pub reissued: BTreeMap<(UserId, ServiceId), Timestamp>,
     /// Digests of held removals that somebody approved within the last 24 hours.
     pub approved: Vec<Digest>,
     /// Connections of an import that was cut short: `desired.yaml` does not have them yet.

@@ -54,6 +54,8 @@ pub enum EventKind {
     Put,
     /// A newer key took a token's place.
     Retired,
+    /// A service lists a token of ours that the state did not know; its revoke is owed.
+    Stray,
     /// A revoke is owed.
     Unwanted,
     /// A service confirmed a revoke.
@@ -79,7 +81,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Desired,
         Self::Asked,
         Self::Issued,
@@ -88,6 +90,7 @@ impl EventKind {
         Self::Delivered,
         Self::Put,
         Self::Retired,
+        Self::Stray,
         Self::Unwanted,
         Self::Revoked,
         Self::Expired,
@@ -113,6 +116,7 @@ impl EventKind {
             Self::Delivered => "delivered",
             Self::Put => "put",
             Self::Retired => "retired",
+            Self::Stray => "stray",
             Self::Unwanted => "unwanted",
             Self::Revoked => "revoked",
             Self::Expired => "expired",

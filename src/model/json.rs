@@ -16,9 +16,11 @@ pub enum Json {
     Bool(bool),
     /// An object, by name.
     Object(BTreeMap<String, Json>),
+    /// A list.
+    List(Vec<Json>),
     /// Null.
     Null,
-    /// A number or a list.
+    /// A number.
     Other,
 }
 
@@ -82,9 +84,11 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
-        // Read for what may stand twice inside; nothing that we read has a list.
-        while items.next_element::<Json>()?.is_some() {}
-        Ok(Json::Other)
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Json::List(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Json, A::Error> {

@@ -41,6 +41,8 @@ pub mod edit_text;
 #[cfg(feature = "connector")]
 pub mod token;
 #[cfg(feature = "connector")]
+pub mod sweep;
+#[cfg(feature = "connector")]
 pub mod event;
 pub mod home;
 #[cfg(feature = "connector")]

@@ -177,6 +177,12 @@ impl OpId {
         Self(format!("sc1:{instance}:{random:032x}").into())
     }
 
+    /// Whether this instance gave it.
+    #[must_use]
+    pub fn is_of(&self, instance: &InstanceId) -> bool {
+        self.0.split(':').nth(1) == Some(instance.as_str())
+    }
+
     /// The random part alone: long enough to tell op ids apart where people read them.
     #[must_use]
     pub fn short(&self) -> &str {

@@ -172,6 +172,22 @@ pub enum Change {
         /// What is wrong.
         trouble: Option<Trouble>,
     },
+    /// A stray is a debt from now on.
+    OweStray {
+        /// The token.
+        op: OpId,
+        /// Where it is revoked.
+        ask: Ask,
+        /// Whether it counts against the next hour's limit for strays.
+        counts: bool,
+    },
+    /// A key is being replaced because the service's list lacks it.
+    Reissued {
+        /// Whose.
+        user: UserId,
+        /// Of which service.
+        service: ServiceId,
+    },
     /// A removal that counts against the next hour's limit.
     Removed {
         /// Whose.

@@ -7,6 +7,7 @@ pub mod due;
 pub mod files;
 pub mod home;
 pub mod json;
+pub mod stray;
 pub mod summary;
 pub mod text;
 
@@ -130,6 +131,8 @@ pub enum LossKind {
     Removal,
     /// The key's time is over. Held all the same: a clock that jumped looks just like this.
     Expiry,
+    /// Nobody here has it: it is a stray, and each counts. A wrong database looks just like this.
+    Stray,
 }
 
 /// What the guard holds back, and why.
@@ -173,6 +176,10 @@ pub struct Census {
     pub users: usize,
     /// Removals of the last hour.
     pub recent: Vec<(UserId, ServiceId)>,
+    /// Strays that were revoked in the last hour.
+    pub recent_strays: Vec<(UserId, ServiceId)>,
+    /// Services whose list of tokens cannot be relied on.
+    pub frozen: BTreeSet<ServiceId>,
 }
 
 /// One user as the plan sees them.
@@ -222,6 +229,7 @@ pub fn plan(world: &World<'_>) -> Plan {
         .filter(|user| world.scope.has_user(user))
         .collect();
     let mut plan = Plan { census: census(actual), ..Plan::default() };
+    plan.census.frozen = stray::frozen(world);
     scope_notes(world, &users, &mut plan.notes);
     plan_notes(world, &mut plan.notes);
     for id in users {
@@ -244,6 +252,7 @@ pub fn plan(world: &World<'_>) -> Plan {
         plan.actions.extend(actions.into_iter().map(Action::Install));
         plan.notes.extend(notes);
     }
+    stray::revoke(world, &mut plan);
     plan
 }
 
@@ -284,7 +293,8 @@ fn census(actual: &Actual) -> Census {
         }
         users += usize::from(has_access);
     }
-    Census { connections, users, recent: actual.recent_removals.clone() }
+    let (recent, recent_strays) = (actual.recent_removals.clone(), actual.recent_strays.clone());
+    Census { connections, users, recent, recent_strays, frozen: BTreeSet::new() }
 }
 
 /// A slip of the pen looks like a world where all is well.

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::action::{Install, Issue, Revoke};
+use super::action::{Install, Issue, Revoke, RevokeReason};
 use super::actual::Actual;
 use super::desired::Desired;
 use super::digest::Digest;
@@ -109,6 +109,7 @@ pub struct Run {
     backoffs: BTreeMap<Connection, u32>,
     wishes: BTreeMap<Connection, Digest>,
     templates: BTreeMap<ServiceId, Vec<(EnvName, ValueTemplate)>>,
+    counted_strays: BTreeSet<OpId>,
     outcomes: Vec<Outcome>,
     broken: Option<String>,
     stopped: bool,
@@ -228,9 +229,22 @@ impl Run {
                 .services()
                 .map(|service| (service.id.clone(), service.rendition.env.clone()))
                 .collect(),
+            counted_strays: BTreeSet::new(),
             outcomes: Vec::new(),
             broken: None,
             stopped: false,
+        }
+    }
+
+    /// What makes a revoke a debt, before it is called.
+    fn owe(&self, revoke: &Revoke) -> Change {
+        let op = revoke.op.clone();
+        match revoke.why {
+            RevokeReason::Stray => {
+                let counts = self.counted_strays.contains(&op);
+                Change::OweStray { op, ask: revoke.ask.clone(), counts }
+            }
+            _ => Change::Move { op, how: Move::Unwant },
         }
     }
 
@@ -415,8 +429,8 @@ impl Run {
             person.delayed.drain(..).partition(replaced);
         person.delayed = delayed;
         let owed = |job: &usize| {
-            let op = self.jobs[*job].op.clone()?;
-            Some(Change::Move { op, how: Move::Unwant })
+            let Task::Revoke(revoke) = &self.jobs[*job].task else { return None };
+            Some(self.owe(revoke))
         };
         let changes: Vec<Change> = released.iter().filter_map(owed).collect();
         if !changes.is_empty() {

@@ -67,6 +67,9 @@ impl Store {
             troubles: self.load_troubles()?,
             absent_since: self.load_absences()?,
             recent_removals: self.load_removals(now)?,
+            recent_strays: self.recent_strays(now)?,
+            sweeps: self.sweeps()?,
+            reissued: self.reissued()?,
             approved: self.load_approved(now)?,
             arriving: self.pending_import()?,
             elsewhere: only
@@ -82,7 +85,10 @@ impl Store {
         Ok(actual)
     }
 
-    fn load_tokens(&self, only: Option<&BTreeSet<UserId>>) -> Result<Vec<Token>, StoreError> {
+    pub(super) fn load_tokens(
+        &self,
+        only: Option<&BTreeSet<UserId>>,
+    ) -> Result<Vec<Token>, StoreError> {
         let endpoints = self.load_endpoints()?;
         let sql = format!("{TOKEN} WHERE {NOT_ENDED} {} ORDER BY seq", and_of(only));
         self.collect(&sql, values(only), |row| self.token(row, &endpoints))
@@ -236,7 +242,7 @@ impl Store {
         Ok(all)
     }
 
-    fn load_troubles(&self) -> Result<BTreeMap<ServiceId, Trouble>, StoreError> {
+    pub(super) fn load_troubles(&self) -> Result<BTreeMap<ServiceId, Trouble>, StoreError> {
         let sql = "SELECT service, kind, until, tries, message FROM trouble";
         let rows = self.collect(sql, [], |row| {
             let kind: String = self.get(row, 1)?;
@@ -358,7 +364,7 @@ impl Store {
         u64::try_from(number).map_err(|error| self.damaged("number", &error))
     }
 
-    fn count(&self, row: &Row<'_>, column: usize) -> Result<usize, StoreError> {
+    pub(super) fn count(&self, row: &Row<'_>, column: usize) -> Result<usize, StoreError> {
         let count = self.number(row, column)?;
         usize::try_from(count).map_err(|error| self.damaged("count", &error))
     }

@@ -19,7 +19,7 @@ use super::seal::Identity;
 use super::{Store, StoreError};
 
 /// Who does what a pass does.
-const PASS: &str = "reconcile";
+pub(super) const PASS: &str = "reconcile";
 /// Why an answer is refused whose token somebody has.
 const TAKEN: &str = "its token_id is the one of another token that we hold";
 
@@ -94,6 +94,8 @@ impl Store {
             Change::Trouble { service, trouble: Some(trouble) } => {
                 self.trouble(&service, trouble, now)
             }
+            Change::OweStray { op, ask, counts } => self.owe_stray(&op, &ask, counts, now),
+            Change::Reissued { user, service } => self.reissue(&user, &service, now),
             Change::Removed { user, service } => self.removed(&user, &service, now),
         }
     }
@@ -134,7 +136,7 @@ impl Store {
         )
     }
 
-    fn tell_of_service(
+    pub(super) fn tell_of_service(
         &self,
         kind: EventKind,
         service: &ServiceId,

@@ -16,7 +16,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(10);
 const OPENING: Duration = Duration::from_millis(2);
 
 /// Each step brings a database from the version of its place to the next.
-const STEPS: [&str; 2] = [FIRST, COUNTS_BY_SERVICE];
+const STEPS: [&str; 3] = [FIRST, COUNTS_BY_SERVICE, SWEEPS];
 
 /// The schema's version.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
@@ -113,6 +113,37 @@ CREATE TABLE pass (id INTEGER PRIMARY KEY CHECK (id = 1), body TEXT NOT NULL) ST
 /// A pass for one user counts the others' connections for the guard: from this index alone.
 const COUNTS_BY_SERVICE: &str = "
 CREATE INDEX token_live ON token (service, user) WHERE phase IN ('active', 'retiring');
+";
+
+/// What the services' own lists of tokens showed: see `store/sweep.rs`.
+const SWEEPS: &str = "
+CREATE TABLE sweep (service TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE stray (
+    op TEXT PRIMARY KEY,
+    service TEXT NOT NULL,
+    user TEXT NOT NULL,
+    email TEXT,
+    token_id TEXT,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE stray_removal (
+    user TEXT NOT NULL,
+    service TEXT NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE missing (
+    op TEXT PRIMARY KEY,
+    service TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    counted INTEGER NOT NULL,
+    times INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE reissue (
+    user TEXT NOT NULL,
+    service TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (user, service)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// What every writer sets on its connection.

@@ -134,6 +134,6 @@ fn settling(passed: &Passed) -> Option<Duration> {
 }
 
 /// So much, and up to a tenth more or less: a fleet of servers does not look all at once.
-fn spread(wait: Duration) -> Duration {
+pub(super) fn spread(wait: Duration) -> Duration {
     wait.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

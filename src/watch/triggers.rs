@@ -33,6 +33,8 @@ pub(super) enum Why {
     Retry,
     /// The last one was ended.
     Ended,
+    /// A sweep found something to act upon.
+    Sweep,
 }
 
 /// What is to be looked at.
@@ -87,12 +89,12 @@ impl Triggers {
     pub(super) fn new(
         places: &Places,
         asked: watch::Receiver<u64>,
-    ) -> (Self, mpsc::UnboundedReceiver<Wanted>) {
-        let (send, receive) = mpsc::unbounded_channel();
+        send: mpsc::UnboundedSender<Wanted>,
+    ) -> Self {
         let files = Files::watch(watched(places));
         let desired = places.desired.clone();
         let said = Said::read(&desired);
-        (Self { files, desired, said, asked, send }, receive)
+        Self { files, desired, said, asked, send }
     }
 
     pub(super) async fn run(mut self) {

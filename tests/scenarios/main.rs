@@ -22,6 +22,7 @@ mod service;
 mod shared_secret;
 mod slow;
 mod state;
+mod sweep;
 mod time;
 mod tokens;
 mod transfer;

@@ -283,6 +283,27 @@ fn it_ends_when_told_to_and_finishes_what_is_under_way() {
 }
 
 #[test]
+fn the_loop_sweeps_at_start_unless_it_did_so_a_short_while_ago() {
+    let scene = Scene::new();
+    scene.connect("eva", Kind::Crm);
+    scene.connect("john", Kind::Crm);
+    scene.pass(0);
+    let key = scene.working_key("john", Kind::Crm);
+    scene.faults(Kind::Crm).next(On::Revoke, Fault::RevokesNothing, 1);
+    scene.disconnect("john", Kind::Crm);
+    scene.pass(0);
+    assert!(scene.works(Kind::Crm, &key));
+    let watching = Watching::start(&scene);
+    wait_until("the end of the stray", || !scene.works(Kind::Crm, &key));
+    assert_eq!(watching.end(), Some(0));
+    let swept = scene.status()["sweeps"][0]["at"].clone();
+    let watching = Watching::start(&scene);
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(scene.status()["sweeps"][0]["at"], swept);
+    assert_eq!(watching.passes(), 1, "{}", watching.said());
+}
+
+#[test]
 fn one_that_was_killed_goes_on_where_it_was() {
     let scene = Scene::new();
     scene.faults(Kind::Crm).always(On::Exchange, Fault::Delay { millis: 1000 });

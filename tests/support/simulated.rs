@@ -17,7 +17,7 @@ use service_connector::model::plan::{Scope, World, plan};
 use service_connector::model::registry::Registry;
 use service_connector::model::run::{Connection, Effect, Event, Run, Setting};
 use service_connector::model::skill::Status;
-use service_connector::model::token::{Delivery, Grant, Move, Phase, Token};
+use service_connector::model::token::{Ask, Binding, Delivery, Grant, Move, Phase, Token};
 
 use super::files;
 use super::given::{Given, fingerprint};
@@ -304,6 +304,35 @@ impl Driver<'_> {
         tokens.find(|token| token.op == *op).unwrap_or_else(|| panic!("{op} is not recorded"))
     }
 
+    fn owe_stray(&mut self, op: &OpId, ask: &Ask, counts: bool) {
+        for (service, sweep) in &mut self.actual.sweeps {
+            for stray in sweep.strays.extract_if(.., |stray| stray.op == *op) {
+                if counts {
+                    self.actual.recent_strays.push((stray.user.clone(), service.clone()));
+                }
+                let binding = Binding {
+                    account: stray.user.as_str().parse().expect("an account"),
+                    uid: None,
+                    email: stray.email.expect("an address"),
+                };
+                let token = Token {
+                    op: stray.op,
+                    user: stray.user.clone(),
+                    service: service.clone(),
+                    binding,
+                    ask: ask.clone(),
+                    phase: Phase::Revoking,
+                    since: self.now,
+                    grant: None,
+                    delivered: None,
+                    key_readable: true,
+                };
+                let of_user = self.actual.tokens.entry(stray.user).or_default();
+                of_user.entry(service.clone()).or_default().push(token);
+            }
+        }
+    }
+
     fn record(&mut self, change: Change, recorded: &mut Recorded) {
         match change {
             Change::Begin { op, user, service, binding, ask } => {
@@ -341,6 +370,10 @@ impl Driver<'_> {
                     Some(trouble) => self.actual.troubles.insert(service, trouble),
                     None => self.actual.troubles.remove(&service),
                 };
+            }
+            Change::OweStray { op, ask, counts } => self.owe_stray(&op, &ask, counts),
+            Change::Reissued { user, service } => {
+                self.actual.reissued.insert((user, service), self.now);
             }
             Change::Removed { user, service } => self.actual.recent_removals.push((user, service)),
         }

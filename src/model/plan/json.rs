@@ -158,7 +158,7 @@ pub struct HeldJson {
     pub service: ServiceId,
     /// The tokens that would go.
     pub ops: Vec<OpId>,
-    /// `removal`: we would take them away; `expiry`: time would.
+    /// `removal`: we would take them away; `expiry`: time would; `stray`: nobody here has them.
     pub kind: &'static str,
 }
 
@@ -311,6 +311,7 @@ fn of_loss(loss: &Loss) -> HeldJson {
         kind: match loss.kind {
             LossKind::Removal => "removal",
             LossKind::Expiry => "expiry",
+            LossKind::Stray => "stray",
         },
     }
 }

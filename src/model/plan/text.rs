@@ -260,6 +260,7 @@ impl Page<'_> {
         let keys: Vec<String> =
             ops.iter().map(|op| key_name(self.view, user, service, op)).collect();
         let what = match (kind, keys.is_empty()) {
+            (LossKind::Stray, _) => format!("{}, which the state does not know", keys.join(", ")),
             (_, true) => "its lines in the home".to_owned(),
             (LossKind::Removal, _) => keys.join(", "),
             (LossKind::Expiry, _) => format!("{}, whose time is over", keys.join(", ")),

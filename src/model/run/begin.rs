@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::super::action::IssueReason;
 use super::super::name::OpId;
 use super::super::outcome::Change;
 use super::super::registry::Contract;
@@ -76,9 +77,14 @@ impl Run {
             binding: issue.binding.clone(),
             ask: issue.ask.clone(),
         };
+        let mut changes = vec![begin];
+        if issue.why == IssueReason::Missing {
+            let (user, service) = (issue.user.clone(), issue.service.clone());
+            changes.push(Change::Reissued { user, service });
+        }
         job.op = Some(op);
         job.writing = true;
-        self.record(Purpose::Begun(job_id), vec![begin], effects);
+        self.record(Purpose::Begun(job_id), changes, effects);
     }
 
     /// The op id is on disk.

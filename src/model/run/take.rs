@@ -8,6 +8,7 @@ use super::super::action::{Action, EndKind, Issue, IssueOp, Revoke};
 use super::super::guard::ApprovedPlan;
 use super::super::name::{ServiceId, UserId};
 use super::super::outcome::{Change, Found, Outcome, What};
+use super::super::plan::LossKind;
 use super::super::plan::waiting::{service_trouble, wish_digest};
 use super::super::registry::{Endpoint, Limits};
 use super::super::token::{Move, Phase};
@@ -34,8 +35,13 @@ impl Run {
         };
         for loss in approved.plan().losses.iter().filter(|loss| approved.counts(loss)) {
             let (user, service) = (loss.user.clone(), loss.service.clone());
-            if !is_busy(&user, &service) {
-                self.journal.push(Change::Removed { user, service });
+            match loss.kind {
+                _ if is_busy(&user, &service) => {}
+                // It counts once it is a debt.
+                LossKind::Stray => self.counted_strays.extend(loss.ops.iter().cloned()),
+                LossKind::Removal | LossKind::Expiry => {
+                    self.journal.push(Change::Removed { user, service });
+                }
             }
         }
         for action in approved.into_plan().actions {
@@ -72,7 +78,7 @@ impl Run {
             Action::Revoke(mut revoke) => {
                 self.open_lane_of(&mut revoke, setting);
                 if revoke.phase != Phase::Revoking {
-                    self.journal.push(Change::Move { op: revoke.op.clone(), how: Move::Unwant });
+                    self.journal.push(self.owe(&revoke));
                 }
                 self.add_job(Task::Revoke(revoke));
             }

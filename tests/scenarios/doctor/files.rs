@@ -125,7 +125,7 @@ fn a_state_that_is_damaged_newer_or_lost_is_told() {
     wrong.says("schema 99").mended_by("newer");
     execute("PRAGMA user_version = 1");
     installation.one_wrong("state").mended_by("service-connector reconcile");
-    execute("PRAGMA user_version = 2");
+    execute("PRAGMA user_version = 3");
     installation.is_sound();
 
     let damage = "PRAGMA writable_schema = on; \

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::super::action::{
-    Action, Content, Issue, IssueOp, IssueReason, RevokeReason, status_until,
+    Action, Content, Issue, IssueOp, IssueReason, RevokeReason, shown, status_until,
 };
 use super::super::super::actual::Piece;
 use super::super::super::desired::Wish;
 use super::super::super::home::{HomeFacts, HomeLook};
 use super::super::super::skill::Status;
+use super::super::super::sweep::Missing;
 use super::super::super::token::{Ask, EXPIRY_LEEWAY as CLOCK_LEEWAY, Phase, Token, days, later};
 use super::super::NoteKind;
 use super::super::waiting::{is_ahead, trouble_until};
@@ -34,6 +35,7 @@ impl<'a> Connection<'a> {
         let kept = self.drop_wrong(wanted);
         let current = kept.iter().rev().find(|token| token.phase == Phase::Active).copied();
         let reason = self.issue_reason(wanted, resume.is_some(), &kept, current);
+        self.note_missing(wanted, current, reason);
         let reason = reason.filter(|_| self.may_ask());
         if let Some(why) = reason {
             self.issue(wanted, resume, why);
@@ -109,10 +111,54 @@ impl<'a> Connection<'a> {
         if outlives(current, wish, now) {
             return Some(IssueReason::TtlShortened);
         }
+        if self.missing(current).is_some_and(|missing| missing.is_gone() && !self.again(missing)) {
+            return Some(IssueReason::Missing);
+        }
         current
             .renewal_due(wanted.service.renew_before_days)
             .filter(|due| *due <= now)
             .map(IssueReason::RenewalDue)
+    }
+
+    /// How often the service's list lacked this token.
+    fn missing(&self, token: &Token) -> Option<&'a Missing> {
+        self.world.actual.sweeps.get(self.service)?.missing(&token.op)
+    }
+
+    /// Whether the connection's key was replaced for this very reason a short time before.
+    fn again(&self, missing: &Missing) -> bool {
+        let key = (self.user.clone(), self.service.clone());
+        let replaced = self.world.actual.reissued.get(&key);
+        replaced.is_some_and(|replaced| missing.follows(*replaced))
+    }
+
+    /// Says that the key is missing where nothing is done about it.
+    fn note_missing(
+        &mut self,
+        wanted: &Wanted<'_>,
+        current: Option<&Token>,
+        reason: Option<IssueReason>,
+    ) {
+        let Some(missing) = current.and_then(|current| self.missing(current)) else { return };
+        if reason.is_some() || wanted.wish.paused {
+            return;
+        }
+        let since = shown(missing.since);
+        let (user, service) = (self.user, self.service);
+        if missing.is_gone() && self.again(missing) {
+            let text = format!(
+                "the service's list of tokens lacks the key since {since}, within a day of its \
+                 replacement for the same reason: this waits for a person. Ask the service's \
+                 owner why; `service-connector rotate {user} {service}` asks for another key"
+            );
+            self.note(NoteKind::Blocked, text);
+        } else if !missing.is_gone() {
+            let text = format!(
+                "the service's list of tokens of {since} lacks the key: it is replaced if the \
+                 next list lacks it, too"
+            );
+            self.note(NoteKind::Remark, text);
+        }
     }
 
     /// Why a connection without a token that may stay gets one.
