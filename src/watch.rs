@@ -4,9 +4,11 @@
 
 mod agenda;
 mod files;
+mod heart;
 mod sweep_times;
 mod triggers;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -18,6 +20,7 @@ use crate::reconcile::{Pass, PassError, Passed};
 use crate::store::{PassLock, StoreError};
 
 use agenda::Agenda;
+pub use heart::Heart;
 use sweep_times::Sweeps;
 use triggers::{Triggers, Wanted, Why};
 
@@ -33,12 +36,15 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// A pass that takes longer is ended, too: others that are due do not wait for the rest of it.
 const LONGEST_PASS: Duration = Duration::from_mins(10);
 
+/// A loop that lives shows it this often, also when a single step of a pass in a large fleet takes
+/// its time, or calls that are under way when a pass is ended.
+pub const SILENCE: Duration = Duration::from_mins(5);
+
 /// A loop of passes.
 pub struct Watch {
-    /// The pass, of everything.
-    pub pass: Pass,
-    /// How often everything is looked at, though nothing says that anything changed.
-    pub look_every: Duration,
+    pass: Pass,
+    look_every: Duration,
+    heart: Arc<Heart>,
 }
 
 /// What the loop tells of, as it happens.
@@ -57,6 +63,19 @@ pub enum Told<'a> {
 }
 
 impl Watch {
+    /// A loop of this pass, which looks at everything this often though nothing says that anything
+    /// changed.
+    #[must_use]
+    pub fn new(pass: Pass, look_every: Duration) -> Self {
+        Self { pass, look_every, heart: Arc::default() }
+    }
+
+    /// What beats while the loop goes on: at least every [`SILENCE`].
+    #[must_use]
+    pub fn heart(&self) -> Arc<Heart> {
+        Arc::clone(&self.heart)
+    }
+
     /// Runs passes until `stop` is true: what is then under way is finished, and nothing new is
     /// begun. `asked` counts the times that somebody asked for a pass.
     ///
@@ -110,6 +129,7 @@ impl Watch {
     ) -> Result<Option<PassLock>, StoreError> {
         let mut waits = false;
         loop {
+            self.heart.beat();
             if *stop.borrow() {
                 return Ok(None);
             }
@@ -134,6 +154,7 @@ impl Watch {
         agenda: &mut Agenda,
     ) -> Wanted {
         loop {
+            self.heart.beat();
             let at = agenda.next((self.pass.clock)());
             tokio::select! {
                 biased;
@@ -190,6 +211,10 @@ impl Running<'_> {
                 Some(more) = wanted.recv() => more,
                 _ = look.tick() => self.agenda.take_due_users((pass.clock)()),
             };
+            // One that was ended and does not end is no life.
+            if began.elapsed() < LONGEST_PASS + SILENCE {
+                self.watch.heart.beat();
+            }
             let is_awaited = PassLock::is_awaited(&pass.places.state);
             let mut ends = began.elapsed() > LONGEST_PASS;
             if more.all.is_some() || *end.borrow() || is_awaited {

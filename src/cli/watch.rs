@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::model::action::shown;
 use crate::model::outcome::Found;
 use crate::model::plan::Scope;
-use crate::watch::{Told, Watch};
+use crate::watch::{SILENCE, Told, Watch};
 
 use super::reconcile::finish;
 use super::report::{self, say};
@@ -18,7 +18,7 @@ use super::{Failure, block_on, stop};
 /// Runs passes until the process is told to end. SIGHUP asks for one.
 pub fn run(settings: &Settings) -> Result<u8, Failure> {
     let pass = settings.pass(Scope::default());
-    let watch = Watch { pass, look_every: settings.look_every };
+    let watch = Watch::new(pass, settings.look_every);
     block_on(async {
         let (stopping, stopped) = watch::channel(false);
         let (asking, asked) = watch::channel(0);
@@ -34,13 +34,18 @@ pub fn run(settings: &Settings) -> Result<u8, Failure> {
             }
         });
         if let Some(patience) = sd_notify::watchdog_enabled() {
+            let heart = watch.heart();
             tokio::spawn(async move {
-                loop {
+                // Else systemd ends us, and starts us again.
+                while heart.beats_within(SILENCE) {
                     systemd(&[NotifyState::Watchdog]);
                     tokio::time::sleep(patience / 3).await;
                 }
+                tracing::error!("the loop does not go on");
             });
         }
+        // Those above listen before anybody is told that we are ready.
+        tokio::task::yield_now().await;
         Box::pin(watch.run(stopped, asked, tell)).await?;
         Ok(0)
     })?

@@ -24,6 +24,7 @@ mod slow;
 mod state;
 mod sweep;
 mod time;
+mod told;
 mod tokens;
 mod transfer;
 mod watch;

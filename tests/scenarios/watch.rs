@@ -17,18 +17,18 @@ use service_connector::model::change::Change;
 use crate::scene::{KINDS, Scene, wait_until};
 
 /// A loop that runs. It is killed with the test.
-struct Watching {
+pub struct Watching {
     child: Child,
     said: Arc<Mutex<String>>,
 }
 
 impl Watching {
-    fn start(scene: &Scene) -> Self {
+    pub fn start(scene: &Scene) -> Self {
         Self::start_with(scene, |_| {})
     }
 
     /// Returns once it is ready and its first pass is over.
-    fn start_with(scene: &Scene, change: impl FnOnce(&mut Command)) -> Self {
+    pub fn start_with(scene: &Scene, change: impl FnOnce(&mut Command)) -> Self {
         let mut child = scene.start_with(&["reconcile", "--watch"], |command| {
             command.env("SC_LOG", "info");
             change(command);
@@ -49,22 +49,27 @@ impl Watching {
         watching
     }
 
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         self.said.lock().unwrap().clone()
     }
 
     /// How many passes began.
-    fn passes(&self) -> usize {
+    pub fn passes(&self) -> usize {
         self.said().matches("a pass begins").count()
     }
 
-    fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
     /// Ends it politely, and returns its exit code.
-    fn end(mut self) -> Option<i32> {
+    pub fn end(self) -> Option<i32> {
         self.signal(Signal::SIGTERM);
+        self.end_of_it()
+    }
+
+    /// Waits for its end, and returns its exit code.
+    pub fn end_of_it(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }
