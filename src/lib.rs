@@ -39,6 +39,8 @@ pub mod execute;
 #[cfg(feature = "connector")]
 pub mod reconcile;
 #[cfg(feature = "connector")]
+pub mod nudge;
+#[cfg(feature = "connector")]
 pub mod watch;
 #[cfg(feature = "connector")]
 pub mod doctor;

@@ -169,11 +169,9 @@ impl PassLock {
     }
 
     fn open(state_dir: &Path, name: &str) -> Result<(PathBuf, File), StoreError> {
+        make_dir(state_dir)?;
         let path = state_dir.join(name);
         let failed = |source| StoreError::File { path: path.clone(), source };
-        let for_the_group = modes::GroupMayRead::begin();
-        DirBuilder::new().recursive(true).mode(0o750).create(state_dir).map_err(failed)?;
-        drop(for_the_group);
         // Nobody else's to open: whoever could read it could also lock it.
         let file = OpenOptions::new()
             .create(true)
@@ -184,6 +182,19 @@ impl PassLock {
             .map_err(failed)?;
         Ok((path, file))
     }
+}
+
+/// Makes the state's directory, if it is not there.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_dir(state_dir: &Path) -> Result<(), StoreError> {
+    if state_dir.is_dir() {
+        return Ok(());
+    }
+    let _for_the_group = modes::GroupMayRead::begin();
+    let made = DirBuilder::new().recursive(true).mode(0o750).create(state_dir);
+    made.map_err(|source| StoreError::File { path: state_dir.to_owned(), source })
 }
 
 /// What is remembered of the last pass: the one row that a pass over an unchanged world writes.

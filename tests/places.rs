@@ -9,6 +9,8 @@ mod configuration;
 mod edits;
 #[path = "places/keys.rs"]
 mod keys;
+#[path = "places/nudges.rs"]
+mod nudges;
 #[path = "places/readers.rs"]
 mod readers;
 #[path = "support/server.rs"]

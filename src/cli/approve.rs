@@ -6,6 +6,7 @@ use crate::model::digest::DigestPrefix;
 use crate::model::name::ServiceId;
 use crate::model::plan::Scope;
 use crate::model::sweep::Record;
+use crate::nudge;
 use crate::reconcile::Planned;
 use crate::store::{PassLock, Store};
 
@@ -36,7 +37,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         .into());
     }
     let places = &settings.places;
-    let _lock = PassLock::take(&places.state, || {
+    let lock = PassLock::take(&places.state, || {
         anstream::eprintln!("A pass is under way; waiting for it.");
     })?;
     let mut store = Store::open(&places.state, &places.sealing_key)?;
@@ -46,12 +47,22 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
             return Err(format!("{service} was swept meanwhile; look again with `plan`").into());
         }
         store.believe_list(&service, record, &who(), Timestamp::now())?;
+        drop((store, lock));
+        // Who cannot be told finds it at the next pass.
+        nudge::nudge(&places.state).ok();
         say(&format!("Approved: the list of tokens of {service} is believed as it is."));
         return Ok(0);
     }
     store.approve(held, &who(), Timestamp::now())?;
+    drop((store, lock));
     let count = planned.held.losses.len();
-    say(&format!("Approved: the next pass within 24 hours carries out these {count} removals."));
+    // Who cannot be told finds it at the next pass.
+    say(&match nudge::nudge(&places.state) {
+        Ok(true) => format!("Approved: the watcher carries out these {count} removals now."),
+        Ok(false) | Err(_) => {
+            format!("Approved: the next pass within 24 hours carries out these {count} removals.")
+        }
+    });
     Ok(0)
 }
 

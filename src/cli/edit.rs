@@ -11,6 +11,7 @@ use crate::model::digest::Digest;
 use crate::model::name::{ServiceId, UserId};
 use crate::model::plan::Scope;
 use crate::model::registry::Entry;
+use crate::nudge;
 use crate::observe::IntentError;
 use crate::reconcile::SETTLING_PATIENCE;
 
@@ -212,6 +213,17 @@ fn finish(
     }
     if then.now {
         return reconcile::run(settings, &reconcile::Args::of_user(user, then.json));
+    }
+    // It sees the file change. A nudge would be a look at everybody, for one user's sake.
+    if nudge::is_watched(&settings.places.state).unwrap_or(false) {
+        let look = match service {
+            Some(service) => format!("explain {user} {service}"),
+            None => "status".to_owned(),
+        };
+        say(&format!(
+            "The watcher acts on it now; `service-connector {look}` shows how it stands."
+        ));
+        return Ok(0);
     }
     let scope = Scope { service: service.cloned(), ..Scope::of_users([user.clone()]) };
     match block_on(settings.pass(scope).plan(None))? {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::model::name::{ServiceId, UserId};
 use crate::model::token::{Phase, Token};
+use crate::nudge;
 use crate::store::{PassLock, Store};
 
 use super::report::say;
@@ -38,7 +39,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     let places = &settings.places;
     // Opened to write, a state that was lost would be made anew, and nobody would miss the old one.
     Store::open_to_read(&places.state)?;
-    let _lock = PassLock::take(&places.state, || {
+    let lock = PassLock::take(&places.state, || {
         anstream::eprintln!("A pass is under way; waiting for it.");
     })?;
     let now = Timestamp::now();
@@ -50,6 +51,9 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     match named[..] {
         [token] if token.phase == Phase::Revoking => {
             store.forget(&token.op, &who(), &args.reason, now)?;
+            drop((store, lock));
+            // What is shown of the last pass follows. Who cannot be told finds it at the next.
+            nudge::nudge(&places.state).ok();
             let op = token.op.short();
             say(&format!("Forgotten: the revoke of {user}'s key {op} to {service} is owed no more."));
             Ok(0)

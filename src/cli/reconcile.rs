@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long)]
     plan: bool,
     /// Go on until told to end (SIGTERM): a pass for each change of a file, when something is due, and
-    /// now and then; SIGHUP asks for one
+    /// now and then; SIGHUP and `approve` ask for one
     #[arg(long, conflicts_with_all = ["plan", "expect", "json", "user", "service", "retry_now"])]
     watch: bool,
     /// Act only if the plan has this digest, as `plan` showed it

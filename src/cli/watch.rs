@@ -1,5 +1,8 @@
 //! `reconcile --watch`: the loop.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use jiff::Timestamp;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -8,6 +11,7 @@ use tokio::sync::watch;
 use crate::model::action::shown;
 use crate::model::outcome::Found;
 use crate::model::plan::Scope;
+use crate::nudge::Nudges;
 use crate::watch::{SILENCE, Told, Watch};
 
 use super::reconcile::finish;
@@ -15,7 +19,10 @@ use super::report::{self, say};
 use super::settings::Settings;
 use super::{Failure, block_on, stop};
 
-/// Runs passes until the process is told to end. SIGHUP asks for one.
+/// How often a loop without the nudge socket tries to have it.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Runs passes until the process is told to end. SIGHUP and a nudge ask for one.
 pub fn run(settings: &Settings) -> Result<u8, Failure> {
     let pass = settings.pass(Scope::default());
     let watch = Watch::new(pass, settings.look_every);
@@ -27,6 +34,8 @@ pub fn run(settings: &Settings) -> Result<u8, Failure> {
             systemd(&[NotifyState::Stopping]);
             stopping.send_replace(true);
         });
+        let nudges = nudges(settings.places.state.clone(), asking.clone());
+        tokio::spawn(nudges);
         let mut hangup = signal(SignalKind::hangup())?;
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
@@ -49,6 +58,30 @@ pub fn run(settings: &Settings) -> Result<u8, Failure> {
         Box::pin(watch.run(stopped, asked, tell)).await?;
         Ok(0)
     })?
+}
+
+/// Listens for nudges, from now on. Of two loops of one state one does, and the other follows when
+/// that has ended.
+fn nudges(state_dir: PathBuf, asking: watch::Sender<u64>) -> impl Future<Output = ()> {
+    let mut listening = Nudges::listen(&state_dir);
+    let mut is_told = false;
+    async move {
+        loop {
+            let trouble = match listening {
+                Ok(Some(nudges)) => loop {
+                    nudges.next().await;
+                    asking.send_modify(|times| *times += 1);
+                },
+                Ok(None) => "another watcher of this state hears the nudges".to_owned(),
+                Err(error) => report::chain(&error),
+            };
+            if !std::mem::replace(&mut is_told, true) {
+                anstream::eprintln!("Nudges are not heard here: {trouble}.");
+            }
+            tokio::time::sleep(AGAIN).await;
+            listening = Nudges::listen(&state_dir);
+        }
+    }
 }
 
 fn tell(told: Told<'_>) {

@@ -11,7 +11,7 @@ use crate::scene::{DAY, HOUR, KINDS, Ran, Scene};
 const USERS: [&str; 3] = ["eva", "john", "petr"];
 
 /// Three users with three keys each.
-fn nine_keys() -> Scene {
+pub fn nine_keys() -> Scene {
     let scene = Scene::new();
     for user in USERS {
         for kind in KINDS {
@@ -22,7 +22,7 @@ fn nine_keys() -> Scene {
     scene
 }
 
-fn disconnect_all(scene: &Scene, users: &[&str]) {
+pub fn disconnect_all(scene: &Scene, users: &[&str]) {
     for user in users {
         for kind in KINDS {
             scene.disconnect(user, kind);
@@ -37,7 +37,7 @@ fn homes(scene: &Scene) -> BTreeMap<PathBuf, (Vec<u8>, u32, std::time::SystemTim
 }
 
 /// The digest in `service-connector approve <digest>`.
-fn held_digest(held: &Ran) -> String {
+pub fn held_digest(held: &Ran) -> String {
     let text = held.text();
     let (_, rest) = text.split_once("service-connector approve ").expect("how to approve");
     rest.split_whitespace().next().unwrap().to_owned()

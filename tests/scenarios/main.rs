@@ -9,6 +9,7 @@ mod doctor;
 mod guard;
 mod homes;
 mod migration;
+mod nudge;
 mod operators;
 mod output;
 mod people;
