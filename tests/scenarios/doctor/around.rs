@@ -129,36 +129,70 @@ fn homes_that_are_not_there_and_are_not_made_are_told() {
     assert_eq!(installation.wrong_with(not_made).len(), 0);
 }
 
-#[test]
-fn where_systemd_runs_the_timer_must_be_enabled() {
+const WATCHER: &str = "service-connector-watch.service";
+const TIMER: &str = "service-connector-reconcile.timer";
+
+/// What doctor says of what runs passes, where systemctl says these words of the loop and of the timer:
+/// whether it is enabled, and whether it is active.
+fn said_of_runners(watcher: [&str; 2], timer: [&str; 2]) -> String {
     let installation = Installation::sound();
     let bin = installation.path("bin");
     fs::create_dir(&bin).unwrap();
-    let script = "#!/bin/sh\nenv > said\necho \"$*\" >> said\ncat word\n";
+    for (unit, words) in [(WATCHER, watcher), (TIMER, timer)] {
+        for (question, word) in ["is-enabled", "is-active"].iter().zip(words) {
+            fs::write(installation.path(&format!("{question} {unit}")), word).unwrap();
+        }
+    }
+    let script = "#!/bin/sh\nenv >> said\ncat \"$*\"\n";
     fs::write(bin.join("systemctl"), script).unwrap();
     fs::set_permissions(bin.join("systemctl"), fs::Permissions::from_mode(0o755)).unwrap();
-    let says = |word: &str, args: &[&str]| {
-        fs::write(installation.path("word"), word).unwrap();
-        installation.run(args, |command| under_systemd(command, &bin))
-    };
-    let of_timer = |ran: &Ran| {
-        let lines = ran.stdout.lines().filter(|line| line.contains("  timer: "));
-        lines.collect::<Vec<_>>().join("\n")
-    };
-    let timer = "service-connector-reconcile.timer";
-    let enabled = says("enabled\n", &["doctor"]).expect(0);
-    assert_eq!(of_timer(&enabled), format!("ok  timer: {timer} is enabled"));
-    let disabled = of_timer(&says("disabled\n", &["doctor"]).expect(1));
-    assert!(disabled.starts_with(&format!("!!  timer: {timer} is disabled")), "{disabled}");
-    assert!(disabled.ends_with(&format!("to mend: systemctl enable --now {timer}")), "{disabled}");
-    let masked = of_timer(&says("masked\n", &["doctor"]).expect(1));
-    assert!(masked.contains("systemctl unmask"), "{masked}");
-    let absent = of_timer(&says("not-found\n", &["doctor"]).expect(0));
-    assert!(absent.starts_with("--  timer: not checked: ") && absent.contains("not installed"));
-
+    let ran: Ran = installation.run(&["doctor"], |command| under_systemd(command, &bin));
     let said = fs::read_to_string(installation.path("said")).unwrap();
-    assert!(said.ends_with(&format!("is-enabled {timer}\n")), "{said}");
     assert!(!said.contains("SC_"), "what we were given is not handed on");
+    let lines: Vec<_> = ran.stdout.lines().filter(|line| line.contains("  timer: ")).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(ran.code, i32::from(lines[0].starts_with("!!")), "{lines:?}");
+    lines[0].to_owned()
+}
+
+#[test]
+fn where_systemd_runs_a_loop_or_a_timer_must_be_on() {
+    let (on, off) = (["enabled", "active"], ["disabled", "inactive"]);
+    let loops = said_of_runners(on, off);
+    assert_eq!(loops, format!("ok  timer: {WATCHER} is enabled and active"));
+    let ticks = said_of_runners(off, on);
+    assert_eq!(ticks, format!("ok  timer: {TIMER} is enabled and active"));
+    let both = said_of_runners(on, on);
+    assert!(both.starts_with("ok  ") && both.ends_with("one is enough"), "{both}");
+
+    let neither = said_of_runners(off, off);
+    assert!(neither.starts_with("!!  timer: nothing runs passes: "), "{neither}");
+    assert!(neither.ends_with(&format!("to mend: systemctl enable --now {WATCHER}")), "{neither}");
+    let masked = said_of_runners(["masked", "inactive"], off);
+    assert!(masked.contains(&format!("systemctl unmask {WATCHER}")), "{masked}");
+    // Until the next boot.
+    let once = said_of_runners(["disabled", "active"], off);
+    assert!(once.starts_with("!!  timer: "), "{once}");
+    let stopped = said_of_runners(off, ["enabled", "inactive"]);
+    assert!(stopped.ends_with(&format!("to mend: systemctl enable --now {TIMER}")), "{stopped}");
+    let earlier = said_of_runners(["not-found", "inactive"], off);
+    assert!(earlier.ends_with(&format!("to mend: systemctl enable --now {TIMER}")), "{earlier}");
+    let absent = said_of_runners(["not-found", "inactive"], ["not-found", "inactive"]);
+    assert!(absent.starts_with("--  timer: not checked: ") && absent.contains("installed"));
+}
+
+#[test]
+fn a_loop_that_does_not_come_up_is_named_whatever_the_timer_does() {
+    for (active, timer) in
+        [("failed", ["disabled", "inactive"]), ("activating", ["enabled", "active"])]
+    {
+        let said = said_of_runners(["enabled", active], timer);
+        assert!(
+            said.starts_with(&format!("!!  timer: {WATCHER} is enabled and {active}")),
+            "{said}"
+        );
+        assert!(said.contains(&format!("journalctl -u {WATCHER}")), "{said}");
+    }
 }
 
 #[test]
