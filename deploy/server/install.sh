@@ -17,6 +17,8 @@ Usage: deploy/server/install.sh [OPTION]...
   --analysts-group NAME   the group whose members' homes get files [default: analysts]
   --sudo, --socket        how passes reach the helper; sudo loosens their unit
                           [default: as it is, or else its socket]
+  --watch, --timer        what runs passes: a loop that acts upon a change as it comes, or a timer
+                          [default: as it is, or else the loop]
   --root DIR              set up the system below DIR, and leave the running one alone
   --uninstall             remove programs, units and rules; say how many live tokens remain
   --purge                 with --uninstall: configuration, shared secrets and state, too
@@ -29,11 +31,12 @@ fail() {
   exit 1
 }
 
-dry='' root='' group='' binaries='' way='' uninstall='' purge='' lose_keys=''
+dry='' root='' group='' binaries='' way='' runs='' uninstall='' purge='' lose_keys=''
 while [ $# -gt 0 ]; do
   case "$1" in
     --dry-run) dry=1 ;;
     --sudo | --socket) way=${1#--} ;;
+    --watch | --timer) runs=${1#--} ;;
     --uninstall) uninstall=1 ;;
     --purge) purge=1 ;;
     --lose-keys) lose_keys=1 ;;
@@ -60,9 +63,11 @@ etc=$root/etc/service-connector
 # The configuration as it was last put: what differs from it was edited.
 shipped=$root/usr/share/service-connector/shipped
 unit_dir=$root/usr/lib/systemd/system
-dropin_dir=$root/etc/systemd/system/service-connector-reconcile.service.d
+dropins=$root/etc/systemd/system
 sudoers=$root/etc/sudoers.d/service-connector
+pass=service-connector-reconcile.service
 timer=service-connector-reconcile.timer
+watcher=service-connector-watch.service
 socket=service-connector-install.socket
 if [ -z "$way" ]; then
   if [ -e "$sudoers" ]; then way=sudo; else way=socket; fi
@@ -238,11 +243,12 @@ put_programs() {
 }
 
 put_units() {
-  put "$here/systemd/service-connector-reconcile.service" "$unit_dir/service-connector-reconcile.service" 644
-  put "$here/systemd/$timer" "$unit_dir/$timer" 644
+  local unit
+  for unit in "$pass" "$timer" "$watcher"; do
+    put "$here/systemd/$unit" "$unit_dir/$unit" 644
+  done
   if [ "$way" = socket ]; then
-    drop "$dropin_dir/sudo.conf"
-    drop_dir "$dropin_dir"
+    drop_dropins
     drop "$sudoers"
     put "$here/systemd/service-connector-install@.service" "$unit_dir/service-connector-install@.service" 644
     # One that listens already would go on as it was told to before.
@@ -251,8 +257,18 @@ put_units() {
   else
     drop_socket
     put "$here/sudoers.d/service-connector" "$sudoers" 440 visudo -cf
-    put "$here/systemd/sudo.conf" "$dropin_dir/sudo.conf" 644
+    for unit in "$pass" "$watcher"; do
+      put "$here/systemd/sudo.conf" "$dropins/$unit.d/sudo.conf" 644
+    done
   fi
+}
+
+drop_dropins() {
+  local unit
+  for unit in "$pass" "$watcher"; do
+    drop "$dropins/$unit.d/sudo.conf"
+    drop_dir "$dropins/$unit.d"
+  done
 }
 
 drop_socket() {
@@ -270,7 +286,7 @@ stop() {
 }
 
 start_units() {
-  local unit
+  local unit runner=$watcher other=$timer
   if ! systemd_runs; then
     [ -n "$root" ] || [ -z "$did" ] || echo "systemd does not run here: no unit was started"
     return 0
@@ -281,11 +297,26 @@ start_units() {
       break
     fi
   done
-  for unit in $([ "$way" = sudo ] || echo "$socket") "$timer"; do
+  # Two that run passes do no harm, but one is enough; the one that was chosen before stays.
+  if [ "${runs:-$(chosen_runner)}" = timer ]; then runner=$timer other=$watcher; fi
+  [ -z "$runs" ] || stop "$other"
+  for unit in $([ "$way" = sudo ] || echo "$socket") "$runner"; do
     if ! systemctl -q is-enabled "$unit" 2>/dev/null || ! systemctl -q is-active "$unit"; then
       if doing "start $unit, now and at each boot"; then systemctl -q enable --now "$unit"; fi
+    elif [ "$unit" = "$watcher" ] && [ -n "$did" ]; then
+      # It runs with the program and the configuration that it was started with.
+      if doing "restart $unit"; then systemctl -q restart "$unit"; fi
     fi
   done
+}
+
+# What runs passes now: watch or timer; nothing, if nothing does.
+chosen_runner() {
+  if systemctl -q is-enabled "$watcher" 2>/dev/null; then
+    echo watch
+  elif systemctl -q is-enabled "$timer" 2>/dev/null; then
+    echo timer
+  fi
 }
 
 set_up() {
@@ -323,14 +354,12 @@ take_down() {
   if [ -n "$purge" ] && [ -z "$lose_keys" ] && [ "$live_count" != 0 ]; then
     fail "nothing was removed: --purge would leave keys that nobody can revoke; --lose-keys if so be it"
   fi
-  stop "$timer"
-  stop service-connector-reconcile.service
+  local unit
+  for unit in "$timer" "$watcher" "$pass"; do stop "$unit"; done
   drop_socket
   drop "$sudoers"
-  drop "$dropin_dir/sudo.conf"
-  drop_dir "$dropin_dir"
-  drop "$unit_dir/$timer"
-  drop "$unit_dir/service-connector-reconcile.service"
+  drop_dropins
+  for unit in "$timer" "$watcher" "$pass"; do drop "$unit_dir/$unit"; done
   drop "$root/usr/lib/tmpfiles.d/service-connector.conf"
   drop "$root/usr/lib/sysusers.d/service-connector.conf"
   drop "$root/usr/lib/service-connector/put-secret"
@@ -354,7 +383,7 @@ take_down() {
   [ -n "$did" ] || echo "nothing to do"
 }
 
-units="service-connector-reconcile.service $timer"
+units="$pass $timer $watcher"
 [ "$way" = sudo ] || units+=" $socket"
 if [ -n "$uninstall" ]; then take_down; else set_up; fi
 [ -z "$dry" ] || echo "dry run: nothing was changed"

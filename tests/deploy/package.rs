@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::kit::{Root, kit, success};
-use crate::running::{asked, bare};
+use crate::running::{SOCKET, TIMER, WATCHER, asked, bare};
 use crate::server::{on_a_server, root_or_say_so};
 use crate::uninstall::state_with_tokens;
 
@@ -139,15 +139,14 @@ fn the_package_starts_its_units_and_leaves_off_what_was_turned_off() {
             success(dpkg.args(["--force-depends", "--log=/dev/null"]).args(options))
         };
         let package = package.to_str().unwrap();
-        let (socket, timer) =
-            ("service-connector-install.socket", "service-connector-reconcile.timer");
         dpkg(&["-i", package]);
+        let (enable, restart) = (|unit| format!("enable {unit}"), |unit| format!("restart {unit}"));
         let started = [
-            "daemon-reload".to_owned(),
-            format!("enable {socket}"),
-            format!("restart {socket}"),
-            format!("enable {timer}"),
-            format!("restart {timer}"),
+            "daemon-reload",
+            &enable(SOCKET),
+            &restart(SOCKET),
+            &enable(WATCHER),
+            &restart(WATCHER),
         ];
         assert_eq!(asked(), started);
         let version = Command::new("/usr/bin/service-connector").arg("--version").output().unwrap();
@@ -159,14 +158,19 @@ fn the_package_starts_its_units_and_leaves_off_what_was_turned_off() {
         let complaint = String::from_utf8_lossy(&install.stderr).into_owned();
         assert!(complaint.contains("the package service-connector is installed"), "{complaint}");
 
-        fs::remove_file(format!("/run/systemctl/enabled/{timer}")).unwrap();
+        // As a version before the loop left it, or somebody who prefers the timer.
+        let enabled = |unit| format!("/run/systemctl/enabled/{unit}");
+        fs::rename(enabled(WATCHER), enabled(TIMER)).unwrap();
         dpkg(&["-i", package]);
-        assert_eq!(asked(), ["daemon-reload".to_owned(), format!("restart {socket}")]);
+        assert_eq!(asked(), ["daemon-reload", &restart(SOCKET), &restart(TIMER)]);
+        fs::remove_file(enabled(TIMER)).unwrap();
+        dpkg(&["-i", package]);
+        assert_eq!(asked(), ["daemon-reload", &restart(SOCKET)]);
         dpkg(&["-r", "service-connector"]);
-        let stop = format!("stop {timer} service-connector-reconcile.service {socket}");
+        let stop = format!("stop {TIMER} {WATCHER} service-connector-reconcile.service {SOCKET}");
         assert_eq!(asked(), [stop.as_str(), "daemon-reload"]);
         dpkg(&["-i", package]);
-        assert_eq!(asked(), ["daemon-reload".to_owned(), format!("restart {socket}")]);
+        assert_eq!(asked(), ["daemon-reload", &restart(SOCKET)]);
         dpkg(&["-P", "service-connector"]);
         assert!(!Path::new("/etc/service-connector").exists());
     });

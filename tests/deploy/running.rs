@@ -13,6 +13,10 @@ use crate::kit::{kit, success};
 use crate::server::{PORTAL, RECONCILER, Server, on_a_server};
 use crate::units::bounding_set;
 
+pub const SOCKET: &str = "service-connector-install.socket";
+pub const TIMER: &str = "service-connector-reconcile.timer";
+pub const WATCHER: &str = "service-connector-watch.service";
+
 /// Enabled units are names in a directory; what was asked for is in a log.
 const SYSTEMCTL: &str = r#"#!/bin/bash
 state=/run/systemctl
@@ -20,7 +24,9 @@ mkdir -p $state/enabled
 quiet=
 [ "$1" != -q ] || { quiet=1; shift; }
 case "$1" in
-  is-enabled | is-active) [ -e "$state/enabled/$2" ] && { [ "$quiet" ] || echo enabled; } ;;
+  is-enabled | is-active)
+    [ "$1" = is-active ] && word=active || word=enabled
+    [ -e "$state/enabled/$2" ] && { [ "$quiet" ] || echo $word; } ;;
   show) [ -e $state/loaded ] && echo no || echo yes ;;
   daemon-reload) touch $state/loaded; echo "$*" >>$state/log ;;
   enable) [ -e $state/loaded ] && touch "$state/enabled/${@: -1}"; echo "$*" >>$state/log ;;
@@ -82,29 +88,67 @@ fn units_are_started_once_and_stopped_when_they_go() {
             let mut command = Command::new(kit().join("install.sh"));
             success(command.args(options).arg("--binaries").arg(programs.path()))
         };
-        let (socket, timer) =
-            ("service-connector-install.socket", "service-connector-reconcile.timer");
-        install(&[]);
         let enable = |unit| format!("enable --now {unit}");
-        assert_eq!(asked(), ["daemon-reload", &enable(socket), &enable(timer)]);
+        let disable = |unit| format!("disable --now {unit}");
+        let restart = format!("restart {WATCHER}");
+        install(&[]);
+        assert_eq!(asked(), ["daemon-reload", &enable(SOCKET), &enable(WATCHER)]);
         assert_eq!(install(&[]), "nothing to do\n");
         assert_eq!(asked(), [""; 0]);
         // One that was cut off before systemd had heard of it.
         fs::remove_file("/run/systemctl/loaded").unwrap();
         install(&[]);
-        assert_eq!(asked(), ["daemon-reload"]);
+        assert_eq!(asked(), ["daemon-reload", &restart]);
+        // Another program: the loop that runs is still the one before.
+        fs::write("/usr/bin/service-connector", "another").unwrap();
+        install(&[]);
+        assert_eq!(asked(), [&*restart]);
 
         let version = Command::new("/usr/bin/service-connector").arg("--version").output().unwrap();
         assert!(version.status.success());
 
         install(&["--sudo"]);
-        assert_eq!(asked(), [format!("disable --now {socket}")]);
+        assert_eq!(asked(), [disable(SOCKET), restart]);
         install(&["--uninstall"]);
-        assert_eq!(asked(), [format!("disable --now {timer}"), "daemon-reload".to_owned()]);
+        assert_eq!(asked(), [disable(WATCHER), "daemon-reload".to_owned()]);
         assert!(!Path::new("/usr/bin/service-connector").exists());
         assert!(Path::new("/var/lib/service-connector/state").exists());
     });
     assert!(!Path::new("/usr/lib/sysusers.d/service-connector.conf").exists());
+}
+
+#[test]
+fn the_loop_or_the_timer_runs_passes_as_it_was_chosen() {
+    on_a_server("the_loop_or_the_timer_runs_passes_as_it_was_chosen", |server| {
+        let (scratch, programs) = (tempfile::tempdir().unwrap(), programs());
+        bare(server, scratch.path());
+        let install = |options: &[&str]| {
+            let mut command = Command::new(kit().join("install.sh"));
+            success(command.args(options).arg("--binaries").arg(programs.path()))
+        };
+        let enable = |unit| format!("enable --now {unit}");
+        let disable = |unit| format!("disable --now {unit}");
+        install(&["--timer"]);
+        assert_eq!(asked(), ["daemon-reload", &enable(SOCKET), &enable(TIMER)]);
+        // What was chosen once needs no telling again.
+        assert_eq!(install(&[]), "nothing to do\n");
+        fs::write("/usr/bin/service-connector", "an earlier version").unwrap();
+        install(&[]);
+        assert_eq!(asked(), [""; 0], "an upgrade leaves it as it is");
+        let told = install(&["--watch", "--dry-run"]);
+        assert_eq!(asked(), [""; 0]);
+        let said = install(&["--watch"]);
+        assert_eq!(told, said + "dry run: nothing was changed\n");
+        assert_eq!(asked(), [disable(TIMER), enable(WATCHER)]);
+        install(&["--timer"]);
+        assert_eq!(asked(), [disable(WATCHER), enable(TIMER)]);
+        // Who has both has them by choice.
+        fs::write(format!("/run/systemctl/enabled/{WATCHER}"), "").unwrap();
+        assert_eq!(install(&[]), "nothing to do\n");
+        install(&["--uninstall"]);
+        let reload = "daemon-reload".to_owned();
+        assert_eq!(asked(), [disable(TIMER), disable(WATCHER), disable(SOCKET), reload]);
+    });
 }
 
 /// What doctor says of this server, called by root, and by a pass's user in the bounds of its unit.

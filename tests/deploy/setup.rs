@@ -29,12 +29,16 @@ const PLACES: &[(&str, &str, &str, u32)] = &[
     ("/usr/lib/systemd/system/service-connector-install@.service", "root", "root", 0o644),
     ("/usr/lib/systemd/system/service-connector-reconcile.service", "root", "root", 0o644),
     ("/usr/lib/systemd/system/service-connector-reconcile.timer", "root", "root", 0o644),
+    ("/usr/lib/systemd/system/service-connector-watch.service", "root", "root", 0o644),
 ];
 
 const CONFIG: &str = "/etc/service-connector/service-connector.yaml";
 const HELPER_CONF: &str = "/etc/service-connector/helper.conf";
 const SUDOERS: &str = "/etc/sudoers.d/service-connector";
-const DROP_IN: &str = "/etc/systemd/system/service-connector-reconcile.service.d/sudo.conf";
+const DROP_INS: [&str; 2] = [
+    "/etc/systemd/system/service-connector-reconcile.service.d/sudo.conf",
+    "/etc/systemd/system/service-connector-watch.service.d/sudo.conf",
+];
 const SOCKET: &str = "/usr/lib/systemd/system/service-connector-install.socket";
 
 #[test]
@@ -60,7 +64,8 @@ fn every_place_has_its_owner_and_mode() {
     let members = format!("service-connector:x:{}:sc-portal", root.gid("service-connector"));
     assert!(root.read("/etc/group").lines().any(|line| line == members));
     assert!(root.gid("analysts") > 0);
-    assert!(!root.has(SUDOERS) && !root.has(DROP_IN), "the socket needs no sudo");
+    let dropped = DROP_INS.iter().any(|path| root.has(path));
+    assert!(!root.has(SUDOERS) && !dropped, "the socket needs no sudo");
 }
 
 #[test]
@@ -200,7 +205,7 @@ fn the_way_to_the_helper_can_be_changed_and_changed_back() {
     assert!(root.read(CONFIG).contains("\nhomes: { socket: /run/service-connector/install.sock }"));
     root.install(&["--sudo"]);
     assert!(root.read(CONFIG).contains("\nhomes: { sudo: /usr/sbin/install-service-env }"));
-    assert!(!root.has(SOCKET) && root.has(DROP_IN));
+    assert!(!root.has(SOCKET) && DROP_INS.iter().all(|path| root.has(path)));
     assert_eq!(fs::metadata(root.at(SUDOERS)).unwrap().permissions().mode() & 0o7777, 0o440);
     success(Command::new("visudo").arg("-cf").arg(root.at(SUDOERS)));
     root.install(&["--socket"]);

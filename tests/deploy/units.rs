@@ -5,17 +5,22 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use service_connector::nudge::nudge;
 use service_connector::wire::Said;
 
 use crate::kit::{Root, kit, success};
-use crate::server::{ANALYSTS, RECONCILER, install, on_a_server, root_or_say_so};
+use crate::server::{ANALYSTS, RECONCILER, STATE, install, on_a_server, root_or_say_so};
 use crate::talk::{self, HELPER, files, holds, look_line, put_line};
 
 const PASS: &str = "service-connector-reconcile.service";
 const HELPER_UNIT: &str = "service-connector-install@.service";
-const DROP_IN: &str = "/etc/systemd/system/service-connector-reconcile.service.d/sudo.conf";
+const WATCH: &str = "service-connector-watch.service";
 
 fn unit(name: &str) -> String {
     fs::read_to_string(kit().join("systemd").join(name)).unwrap()
@@ -29,13 +34,19 @@ fn systemd_takes_the_units_of_both_ways() {
     for way in ["--socket", "--sudo"] {
         let root = Root::new();
         root.install(&[way]);
+        let example = kit().join("systemd/credentials.conf.example");
+        for unit in [PASS, WATCH] {
+            let drop_ins = root.at(&format!("/etc/systemd/system/{unit}.d"));
+            fs::create_dir_all(&drop_ins).unwrap();
+            fs::copy(&example, drop_ins.join("credentials.conf")).unwrap();
+        }
         // Targets and slices that ours stand in.
         let systems = Path::new("/usr/lib/systemd/system");
         let ours = root.at("/usr/lib/systemd/system");
         let mut names: Vec<_> =
             fs::read_dir(&ours).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names.len(), if way == "--sudo" { 2 } else { 4 }, "{names:?}");
+        assert_eq!(names.len(), if way == "--sudo" { 3 } else { 5 }, "{names:?}");
         for entry in fs::read_dir(systems).unwrap() {
             let path = entry.unwrap().path();
             let is_needed =
@@ -44,6 +55,9 @@ fn systemd_takes_the_units_of_both_ways() {
                 fs::copy(&path, ours.join(path.file_name().unwrap())).unwrap();
             }
         }
+        // What the system has of its own.
+        fs::create_dir_all(root.at("/bin")).unwrap();
+        fs::copy("/bin/kill", root.at("/bin/kill")).unwrap();
         let mut verify = Command::new("systemd-analyze");
         verify.arg(format!("--root={}", root.at("/").display())).args(["--man=no", "verify"]);
         verify.args(names);
@@ -71,7 +85,9 @@ fn the_units_leave_little_open() {
     }
     let units = kit().join("systemd");
     let (pass, helper) = (exposure(&units.join(PASS)), exposure(&units.join(HELPER_UNIT)));
+    let watch = exposure(&units.join(WATCH));
     assert!(pass <= 15, "the pass: {pass} tenths");
+    assert!(watch <= 15, "the loop: {watch} tenths");
     assert!(helper <= 18, "the helper: {helper} tenths");
 }
 
@@ -98,11 +114,13 @@ fn the_drop_in_for_sudo_takes_back_all_that_forbids_new_privileges() {
         "RestrictSUIDSGID",
         "LockPersonality",
     ];
-    let (pass, drop_in) = (unit(PASS), unit("sudo.conf"));
-    for name in IMPLY.iter().chain(&["NoNewPrivileges", "ProtectHostname"]) {
-        if !setting(&pass, name).is_empty() {
-            let taken_back = setting(&drop_in, name);
-            assert!(matches!(taken_back[..], ["no" | ""]), "{name}: {taken_back:?}");
+    let drop_in = unit("sudo.conf");
+    for passes in [unit(PASS), unit(WATCH)] {
+        for name in IMPLY.iter().chain(&["NoNewPrivileges", "ProtectHostname"]) {
+            if !setting(&passes, name).is_empty() {
+                let taken_back = setting(&drop_in, name);
+                assert!(matches!(taken_back[..], ["no" | ""]), "{name}: {taken_back:?}");
+            }
         }
     }
     // What sudo starts stays in the same bounds.
@@ -111,7 +129,35 @@ fn the_drop_in_for_sudo_takes_back_all_that_forbids_new_privileges() {
     for capability in setting(&helper, "CapabilityBoundingSet")[0].split(' ') {
         assert!(bounds.contains(capability), "{capability}");
     }
-    assert!(DROP_IN.contains(PASS));
+}
+
+#[test]
+fn the_loop_is_in_the_bounds_of_a_pass() {
+    // From the places that are written on; what is above says how each is run.
+    let bounds = |name: &str| {
+        let text = unit(name);
+        let (_, bounds) = text.split_once("\n# Its own: the state").unwrap();
+        let (bounds, _) = bounds.split_once("\n[Install]").unwrap_or((bounds, ""));
+        let settings = bounds.lines().filter(|line| !line.starts_with('#') && line.contains('='));
+        settings.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(bounds(PASS).len() > 20);
+    assert_eq!(bounds(PASS), bounds(WATCH));
+}
+
+#[test]
+fn the_loop_may_take_longer_to_end_than_what_is_under_way() {
+    let mut schema = Command::new(env!("CARGO_BIN_EXE_service-connector"));
+    let schema = success(schema.args(["schema", "registry"]));
+    let (_, limit) = schema.split_once("\"timeout_seconds\"").unwrap();
+    let (_, longest) = limit.split_once("\"maximum\": ").unwrap();
+    let digits: String = longest.chars().take_while(char::is_ascii_digit).collect();
+    let call: u64 = digits.parse().unwrap();
+    assert!(call > 60, "{call} s is the longest that a call may take");
+    let text = unit(WATCH);
+    let minutes = setting(&text, "TimeoutStopSec")[0].strip_suffix("min").unwrap();
+    // The helper may be silent for a minute (`installer/session.rs`).
+    assert!(60 * minutes.parse::<u64>().unwrap() >= call + 60 + 30);
 }
 
 /// What a unit leaves, as setpriv takes it: of settings that add up, the last after an empty one.
@@ -221,6 +267,27 @@ fn the_programs_call_nothing_that_their_units_filter() {
         success(pass.current_dir("/"));
         let foreign = &called(Path::new("/run/traced/pass")) - &allowed(&unit(PASS));
         assert!(foreign.is_empty(), "the pass: {foreign:?}");
+
+        let trace = Path::new("/run/traced/watch");
+        let mut watch = server.run_as(RECONCILER, "strace");
+        watch.arg("-f").arg("-o").arg(trace);
+        watch.args([binary, "--config", CONFIG, "reconcile", "--watch"]);
+        let mut watch = watch.current_dir("/").stdout(Stdio::null()).spawn().unwrap();
+        while !nudge(Path::new(STATE)).unwrap() {
+            sleep(Duration::from_millis(50));
+        }
+        // It is heard when the call that waits for it returns.
+        while !fs::read_to_string(trace).unwrap_or_default().contains(" accept4(") {
+            sleep(Duration::from_millis(50));
+        }
+        let children = format!("/proc/{0}/task/{0}/children", watch.id());
+        let child = fs::read_to_string(children).unwrap().trim().parse().unwrap();
+        kill(Pid::from_raw(child), Signal::SIGTERM).unwrap();
+        assert!(watch.wait().unwrap().success());
+        let called = called(trace);
+        assert!(called.contains("rename"), "the socket is made: {called:?}");
+        let foreign = &called - &allowed(&unit(WATCH));
+        assert!(foreign.is_empty(), "the loop: {foreign:?}");
     });
 }
 
