@@ -28,7 +28,7 @@ use crate::model::outcome::{
     Answer, Change, Failure, FailureKind, Outcome, PutOutcome, RevokeAnswer,
 };
 use crate::model::registry::{Registry, Rendition};
-use crate::model::run::{Connection, Effect, Event, Run, Setting, Ticket};
+use crate::model::run::{Busy, Effect, Event, Run, Setting, Ticket};
 use crate::store::{self, Filled, Store, StoreError};
 use inflow::Inflow;
 pub use inflow::More;
@@ -163,13 +163,13 @@ impl Execution {
         let run = Run::new(&edges.registry, store.instance().clone(), Box::new(store::random));
         let driver = Driver::new(store, edges, Arc::clone(&first.exchange), sender);
         let mut execution = Self { run, driver, inflow, stopping: false };
-        execution.take_over(first, &BTreeSet::new());
+        execution.take_over(first, &Busy::default());
         execution
     }
 
-    /// Gives a plan to the machine; `busy` had something in work while it was made. Returns those
-    /// of whom something was left out.
-    fn take_over(&mut self, first: Prepared, busy: &BTreeSet<Connection>) -> BTreeSet<UserId> {
+    /// Gives a plan to the machine; `busy` had something in work while it was made. Returns whose
+    /// plan is to be made again.
+    fn take_over(&mut self, first: Prepared, busy: &Busy) -> BTreeSet<UserId> {
         for (service, secret, why) in &first.shut {
             self.run.close(service, secret, why);
         }

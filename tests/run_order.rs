@@ -12,7 +12,7 @@ use service_connector::model::guard;
 use service_connector::model::name::{OpId, ServiceId};
 use service_connector::model::outcome::Found;
 use service_connector::model::registry::{Contract, Limits};
-use service_connector::model::run::{Effect, Event, Run, Setting};
+use service_connector::model::run::{Busy, Effect, Event, Run, Setting};
 use service_connector::model::token::{Move, Phase};
 
 use support::fleet::{change_service, newcomers, service, settled, settled_at, unwant, user};
@@ -328,7 +328,7 @@ fn a_clock_that_is_set_back_keeps_nobody_waiting_for_a_turn() {
     };
     let instance = "00000000000000aa".parse().unwrap();
     let mut run = Run::new(&given.registry, instance, Box::new(|| 7));
-    run.absorb(approved, &setting, &BTreeSet::new());
+    run.absorb(approved, &setting, &Busy::default());
     let mut begun = |now, event| {
         let effects = run.next(now, event);
         effects.iter().filter(|effect| matches!(effect, Effect::Record(..))).count()

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Prepared;
 use crate::model::name::UserId;
-use crate::model::run::{Connection, Run};
+use crate::model::run::{Busy, Run};
 
 /// Where further plans come from.
 pub struct More {
@@ -32,7 +32,7 @@ pub(super) struct Inflow {
 struct Preparing {
     users: BTreeSet<UserId>,
     /// What they had in work when it began: nobody knows what the plan has seen of that.
-    busy: BTreeSet<Connection>,
+    busy: Busy,
 }
 
 impl Inflow {
@@ -75,8 +75,7 @@ impl Inflow {
         let Some(more) = self.more.as_ref().filter(|_| self.preparing.is_none()) else { return };
         // Only now: whoever is free while a plan of theirs is being made may be busy by its end.
         if !self.again.is_empty() {
-            let busy: BTreeSet<UserId> =
-                run.in_work(&self.again).into_iter().map(|(user, _)| user).collect();
+            let busy = run.in_work(&self.again).users;
             let ready = self.again.difference(&busy).cloned();
             self.next.extend(ready.collect::<Vec<_>>());
             self.again = busy;
@@ -95,11 +94,11 @@ impl Inflow {
     }
 
     /// The plan has come: what had something in work when it was begun.
-    pub(super) fn take_busy(&mut self) -> BTreeSet<Connection> {
+    pub(super) fn take_busy(&mut self) -> Busy {
         self.preparing.take().map(|preparing| preparing.busy).unwrap_or_default()
     }
 
-    /// Something of theirs was left out of it.
+    /// They had something in work.
     pub(super) fn make_again(&mut self, users: BTreeSet<UserId>) {
         self.again.extend(users);
     }

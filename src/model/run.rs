@@ -82,6 +82,15 @@ pub enum Event {
 /// Whose, and of which service.
 pub type Connection = (UserId, ServiceId);
 
+/// What has something under way, or waiting for its turn.
+#[derive(Debug, Clone, Default)]
+pub struct Busy {
+    /// A token is asked for or revoked.
+    pub connections: BTreeSet<Connection>,
+    /// Whose these are, and whose homes are being changed.
+    pub users: BTreeSet<UserId>,
+}
+
 /// A source of random numbers: op ids and jitter. Passed in, since the model has none.
 pub type Dice = Box<dyn FnMut() -> u128 + Send>;
 
@@ -268,10 +277,16 @@ impl Run {
         self.journal.extend(changes);
     }
 
-    /// The connections of these users that have something under way or waiting.
+    /// What of these users is under way or waiting.
     #[must_use]
-    pub fn in_work(&self, users: &BTreeSet<UserId>) -> BTreeSet<Connection> {
-        self.in_work.keys().filter(|(user, _)| users.contains(user)).cloned().collect()
+    pub fn in_work(&self, users: &BTreeSet<UserId>) -> Busy {
+        let connections = self.in_work.keys().filter(|(user, _)| users.contains(user));
+        let connections: BTreeSet<Connection> = connections.cloned().collect();
+        let home =
+            |user: &&UserId| self.people.get(*user).is_some_and(|person| !person.is_settled());
+        let homes = users.iter().filter(home).cloned();
+        let users = connections.iter().map(|(user, _)| user.clone()).chain(homes).collect();
+        Busy { connections, users }
     }
 
     /// What the actions found so far, in the order in which they ended; each is said once.
@@ -408,6 +423,9 @@ impl Run {
                 self.finish(job, found);
             }
             Purpose::Delivered(user, install, holds, changed) => {
+                if let Some(person) = self.people.get_mut(&user) {
+                    person.confirmed();
+                }
                 let found = if changed { Found::Done } else { Found::Already };
                 self.outcomes.push(Outcome::of_install(&install, found));
                 self.release(&user, &holds, effects);
@@ -450,6 +468,9 @@ impl Run {
                 let (user_id, leaves) = (user.clone(), install.leaves);
                 let delivered =
                     Change::Delivered { user: user_id, account, generation, uid, leaves };
+                if let Some(person) = self.people.get_mut(&user) {
+                    person.confirms();
+                }
                 let purpose = Purpose::Delivered(user, Box::new(install), holds, changed);
                 self.record(purpose, vec![delivered], effects);
             }

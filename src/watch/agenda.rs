@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::triggers::{Wanted, Why};
 use crate::causes::chain;
+use crate::desired_file::EditError;
 use crate::model::plan::Scope;
 use crate::model::plan::due::Due;
 use crate::observe::IntentError;
@@ -52,7 +53,12 @@ impl Agenda {
             self.look = Instant::now() + spread(self.look_every);
             self.retry = None;
         }
-        let settles = passed.as_ref().ok().and_then(settling);
+        let settles = match passed {
+            Ok(passed) => settling(passed),
+            // Somebody edited the file between its reading and its taking up.
+            Err(PassError::Adopt(EditError::Conflict { .. })) => Some(Duration::ZERO),
+            Err(_) => None,
+        };
         if undone {
             self.failures += 1;
             let wait = FIRST_RETRY.saturating_mul(1 << (self.failures - 1).min(10));

@@ -15,7 +15,7 @@ use service_connector::model::name::{AccountName, OpId, ServiceId, UserId};
 use service_connector::model::outcome::{Change, NewGrant, Outcome, PutOutcome, Recorded};
 use service_connector::model::plan::{Scope, World, plan};
 use service_connector::model::registry::Registry;
-use service_connector::model::run::{Connection, Effect, Event, Run, Setting};
+use service_connector::model::run::{Busy, Effect, Event, Run, Setting};
 use service_connector::model::skill::Status;
 use service_connector::model::token::{Ask, Binding, Delivery, Grant, Move, Phase, Token};
 
@@ -100,7 +100,7 @@ fn carry_out(
     };
     let instance = "00000000000000aa".parse().expect("an instance id");
     let mut run = Run::new(&given.registry, instance, Box::new(dice));
-    run.absorb(approved, &setting, &BTreeSet::new());
+    run.absorb(approved, &setting, &Busy::default());
     let mut driver = Driver {
         run,
         actual: &mut given.actual,
@@ -167,7 +167,7 @@ struct Joining {
     desired: Desired,
     actual: Actual,
     at: Timestamp,
-    busy: BTreeSet<Connection>,
+    busy: Busy,
 }
 
 impl Driver<'_> {
@@ -216,8 +216,7 @@ impl Driver<'_> {
         if self.is_preparing {
             return;
         }
-        let busy = self.run.in_work(&self.again);
-        let busy: BTreeSet<UserId> = busy.into_iter().map(|(user, _)| user).collect();
+        let busy = self.run.in_work(&self.again).users;
         let ready = self.again.difference(&busy).cloned().collect::<Vec<_>>();
         self.wanted.extend(ready);
         self.again = busy;

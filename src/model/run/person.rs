@@ -23,6 +23,8 @@ pub(super) struct Person {
     /// Whether a key came since the last put was filled.
     arrived: bool,
     putting: bool,
+    /// Puts that are done, and not yet on disk as such.
+    confirming: usize,
     wake: Option<Timestamp>,
     /// Revokes that wait for a delivery.
     pub(super) delayed: Vec<usize>,
@@ -53,6 +55,19 @@ impl Person {
     /// Whether no put is under way or due.
     pub(super) fn is_idle(&self) -> bool {
         !self.putting && self.ready.is_empty() && !(self.arrived && self.present.is_some())
+    }
+
+    /// Whether the state tells what is in the homes, and nothing is going to change there.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_idle() && self.confirming == 0
+    }
+
+    pub(super) fn confirms(&mut self) {
+        self.confirming += 1;
+    }
+
+    pub(super) fn confirmed(&mut self) {
+        self.confirming = self.confirming.saturating_sub(1);
     }
 
     pub(super) fn put_ended(&mut self) {

@@ -13,25 +13,27 @@ use super::super::plan::waiting::{service_trouble, wish_digest};
 use super::super::registry::{Endpoint, Limits};
 use super::super::token::{Move, Phase};
 use super::lane::{Address, Lane};
-use super::{Connection, Job, Run, Setting, Task};
+use super::{Busy, Connection, Job, Run, Setting, Task};
 
 impl Run {
     /// Takes over another plan; [`super::Event::Start`] begins it. What it wants of connections
-    /// that have something in work, or had while it was made (`busy`), is left to a later one:
-    /// returns whose. A user's home becomes as the new plan says as soon as it may.
+    /// that have something in work, or had when it was begun (`busy`), is left out, and a user's home
+    /// becomes as it says as soon as it may. Returns whose plan is to be made again once nothing of
+    /// theirs is in work: nobody knows what this one has seen of that.
     pub fn absorb(
         &mut self,
         approved: ApprovedPlan,
         setting: &Setting<'_>,
-        busy: &BTreeSet<Connection>,
+        busy: &Busy,
     ) -> BTreeSet<UserId> {
         let actions = &approved.plan().actions;
         let connection = |action: &Action| Some((action.user().clone(), action.service()?.clone()));
-        let in_work = |of: &Connection| busy.contains(of) || self.in_work.contains_key(of);
-        let busy: BTreeSet<Connection> =
+        let in_work =
+            |of: &Connection| busy.connections.contains(of) || self.in_work.contains_key(of);
+        let left_out: BTreeSet<Connection> =
             actions.iter().filter_map(connection).filter(in_work).collect();
         let is_busy = |user: &UserId, service: &ServiceId| {
-            !busy.is_empty() && busy.contains(&(user.clone(), service.clone()))
+            !left_out.is_empty() && left_out.contains(&(user.clone(), service.clone()))
         };
         for loss in approved.plan().losses.iter().filter(|loss| approved.counts(loss)) {
             let (user, service) = (loss.user.clone(), loss.service.clone());
@@ -50,7 +52,7 @@ impl Run {
                 self.take(action, setting);
             }
         }
-        busy.into_iter().map(|(user, _)| user).collect()
+        left_out.into_iter().map(|(user, _)| user).chain(busy.users.clone()).collect()
     }
 
     fn take(&mut self, action: Action, setting: &Setting<'_>) {
