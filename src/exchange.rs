@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::model::name::{Email, EnvName, OpId, TokenId};
+use crate::model::name::{Email, EnvName, OpId, ServiceId, TokenId};
 use crate::model::outcome::{Answer, Failure, FailureKind, IssueAnswer, RevokeAnswer};
 use crate::model::registry::{Contract, Endpoint};
 
@@ -23,6 +23,7 @@ mod json;
 mod list;
 mod raw;
 mod secrets;
+pub mod seen;
 mod time;
 
 pub use call::{NoBody, without_keys};
@@ -34,12 +35,14 @@ use answer::Reading;
 use call::{Call, NoReply, Reply};
 use client::{Clients, Connection};
 use secrets::{Choice, NEXT};
+use seen::{CallKind, Observer, Seen};
 
 /// The way to the services. One for the whole process: it keeps connections open.
 #[derive(Default)]
 pub struct Exchange {
     secrets: Secrets,
     clients: Arc<Clients>,
+    observer: Option<Observer>,
 }
 
 /// By which name a token is revoked.
@@ -67,21 +70,47 @@ enum RevokeBody<'a> {
 }
 
 impl Exchange {
+    /// The same way, without any secret, and with somebody else besides who is told of each call
+    /// that [`Exchange::see`] is told of.
+    #[must_use]
+    pub fn observed(&self, observer: Observer) -> Self {
+        let former = self.observer.clone();
+        let both = move |seen: &Seen| {
+            observer(seen);
+            former.iter().for_each(|former| former(seen));
+        };
+        let (clients, secrets) = (Arc::clone(&self.clients), Secrets::default());
+        Self { clients, secrets, observer: Some(Arc::new(both)) }
+    }
+
+    /// Makes a call, and tells how it went. `result` is one of the words of [`seen`].
+    pub async fn see<T>(
+        &self,
+        service: &ServiceId,
+        call: CallKind,
+        work: impl Future<Output = T>,
+        result: impl FnOnce(&T) -> &'static str,
+    ) -> T {
+        let began = Instant::now();
+        let answer = work.await;
+        let (took, result) = (began.elapsed(), result(&answer));
+        tracing::debug!(%service, call = call.word(), ?took, result, "called");
+        if let Some(observer) = &self.observer {
+            observer(&Seen { service: service.clone(), call, took, result });
+        }
+        answer
+    }
+
     /// The same way with these secrets: connections that are open stay so.
     #[must_use]
     pub fn with(&self, secrets: Secrets) -> Self {
-        Self { clients: Arc::clone(&self.clients), secrets }
+        Self { clients: Arc::clone(&self.clients), secrets, observer: self.observer.clone() }
     }
 
     /// With these shared secrets.
     #[must_use]
     pub fn new(secrets: Secrets) -> Self {
-        Self { secrets, clients: Arc::default() }
-    }
-
-    /// From now on with these: they are read again at each pass, connections stay open.
-    pub fn replace_secrets(&mut self, secrets: Secrets) {
-        self.secrets = secrets;
+        Self { secrets, ..Self::default() }
     }
 
     /// Why there is no such secret, or none that can be used.

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::desired_history::Entry;
+use crate::exchange::seen::{self, CallKind};
 use crate::exchange::{Exchange, RevokeBy};
 use crate::installer::Installer;
 use crate::model::action::Install;
@@ -32,7 +33,8 @@ use crate::model::run::{Busy, Effect, Event, Run, Setting, Ticket};
 use crate::store::{self, Filled, Store, StoreError};
 use inflow::Inflow;
 pub use inflow::More;
-use writer::{Reply, Request, Writer};
+use tracing::Instrument as _;
+use writer::{Reply, Request, Target, Writer};
 
 /// Puts under way at once: each waits for the disk several times.
 const PUTS: usize = 16;
@@ -270,13 +272,16 @@ impl Driver {
         match effect {
             Effect::Record(ticket, changes) => self.writer.ask(Request::Record(ticket, changes)),
             Effect::Put(ticket, install) => self.writer.ask(Request::Fill(ticket, install)),
-            Effect::Revoke { ticket, op } => self.writer.ask(Request::Target(ticket, op)),
-            Effect::Issue { ticket, op, ask, email } => {
+            Effect::Revoke { ticket, op, of } => self.writer.ask(Request::Target(ticket, op, of)),
+            Effect::Issue { ticket, op, ask, email, of: (user, service) } => {
                 let exchange = Arc::clone(&self.exchange);
-                self.spawn(async move {
-                    let answer = exchange.issue(&ask.endpoint, &op, &email, ask.ttl_days).await;
-                    Event::Issued(ticket, answer)
-                });
+                let span = tracing::info_span!("issue", %user, %service, %op);
+                let work = async move {
+                    let call = exchange.issue(&ask.endpoint, &op, &email, ask.ttl_days);
+                    let word = |answer: &Answer<_>| seen::of_issue(&answer.what);
+                    Event::Issued(ticket, exchange.see(&service, CallKind::Issue, call, word).await)
+                };
+                self.spawn(work.instrument(span));
             }
             Effect::Wake(time) => {
                 let wait = Duration::try_from(time.duration_since((self.clock)()));
@@ -302,15 +307,7 @@ impl Driver {
                 self.put(ticket, *install, filled)
             }
             Message::FromWriter(Reply::Target(ticket, Ok(target))) => {
-                let endpoint = self.registry.present(&target.service, target.endpoint);
-                let exchange = Arc::clone(&self.exchange);
-                self.spawn(async move {
-                    let by = match target.token_id {
-                        Some(token_id) => RevokeBy::TokenId(token_id),
-                        None => RevokeBy::Op(target.op),
-                    };
-                    Event::Revoked(ticket, exchange.revoke(&endpoint, by).await)
-                });
+                self.revoke(ticket, target);
                 None
             }
             Message::FromWriter(Reply::Target(ticket, Err(message))) => {
@@ -319,6 +316,19 @@ impl Driver {
                 Some(Event::Revoked(ticket, Answer { date: None, what }))
             }
         }
+    }
+
+    fn revoke(&self, ticket: Ticket, target: Target) {
+        let Target { op, service, endpoint, token_id, user } = target;
+        let endpoint = self.registry.present(&service, endpoint);
+        let exchange = Arc::clone(&self.exchange);
+        let span = tracing::info_span!("revoke", %user, %service, %op);
+        let work = async move {
+            let call = exchange.revoke(&endpoint, token_id.map_or(RevokeBy::Op(op), RevokeBy::TokenId));
+            let word = |answer: &Answer<_>| seen::of_revoke(&answer.what);
+            Event::Revoked(ticket, exchange.see(&service, CallKind::Revoke, call, word).await)
+        };
+        self.spawn(work.instrument(span));
     }
 
     fn put(
@@ -340,7 +350,9 @@ impl Driver {
         };
         let installer = Arc::clone(&self.installer);
         let puts = Arc::clone(&self.puts);
-        self.spawn(async move {
+        let (user, account) = (&install.user, &install.account);
+        let span = tracing::info_span!("install", %user, %account, generation);
+        let work = async move {
             let permit = puts.acquire_owned().await;
             let put = tokio::task::spawn_blocking(move || {
                 let put = installer.put(&install.account, install.uid, &files);
@@ -354,8 +366,10 @@ impl Driver {
                 Ok(Err(error)) => PutOutcome::Failed(error.to_string()),
                 Err(panic) => PutOutcome::Failed(format!("the put did not end: {panic}")),
             };
+            tracing::debug!(failed = matches!(outcome, PutOutcome::Failed(_)), "put");
             Event::Put(ticket, outcome)
-        });
+        };
+        self.spawn(work.instrument(span));
         None
     }
 

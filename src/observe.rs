@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
 use crate::desired_file::{DesiredFile, LoadError, Loaded};
+use crate::exchange::seen::{self, CallKind};
 use crate::exchange::{Exchange, Secrets};
 use crate::installer::Installer;
 use crate::model::actual::Actual;
@@ -19,7 +20,7 @@ use crate::model::desired::{Desired, People};
 use crate::model::digest::Digest;
 use crate::model::home::HomeLook;
 use crate::model::name::{AccountName, ServiceId, UserId};
-use crate::model::outcome::Failure;
+use crate::model::outcome::{Answer, Failure};
 use crate::model::plan::Scope;
 use crate::model::registry::{Endpoint, Registry, Rendition, Service};
 use crate::model::run::answer::clock_skew;
@@ -226,7 +227,14 @@ pub async fn clocks(
     for (service, endpoint) in services {
         let exchange = Arc::clone(exchange);
         calls.spawn(async move {
-            let answer = tokio::time::timeout(CLOCK_PATIENCE, exchange.health(&endpoint)).await;
+            let call = async {
+                let health = exchange.health(&endpoint);
+                tokio::time::timeout(CLOCK_PATIENCE, health).await
+            };
+            let word = |answer: &Result<Answer<_>, _>| {
+                answer.as_ref().map_or("unknown", |answer| seen::of_result(&answer.what))
+            };
+            let answer = exchange.see(&service, CallKind::Health, call, word).await;
             (service, answer.ok().and_then(|answer| answer.date))
         });
     }

@@ -26,12 +26,12 @@ use crate::model::plan::due::{self, Due};
 use crate::model::plan::{Plan, Scope};
 use crate::model::registry::Registry;
 use crate::observe::{self, Intent, IntentError, Places};
-use crate::store::{PassLock, Store, StoreError};
+use crate::store::{PassLock, Shown, Store, StoreError};
 
 pub use import::{ImportError, finish_import};
 use prepare::{Further, Made, SecretNames};
 pub use result::{Exit, Passed, PlannedPart};
-use result::{exit, last_pass};
+use result::{LastCalls, exit, last_pass};
 pub use sweep::Swept;
 
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
@@ -195,13 +195,28 @@ impl Pass {
         on_outcome: impl FnMut(&Outcome),
     ) -> Result<Passed, PassError> {
         let began = (self.clock)();
+        let calls = LastCalls::default();
+        // Clones of it, too.
+        let observed = Self { exchange: Arc::new(calls.observe(&self.exchange)), ..self.clone() };
+        observed.carry_out_observed(&calls, began, expect, wanted, stop, on_outcome).await
+    }
+
+    async fn carry_out_observed(
+        &self,
+        calls: &LastCalls,
+        began: Timestamp,
+        expect: Option<DigestPrefix>,
+        wanted: Option<Wants>,
+        stop: impl Future<Output = ()>,
+        on_outcome: impl FnMut(&Outcome),
+    ) -> Result<Passed, PassError> {
         self.refuse_lost_state().await?;
         let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;
         finish_import(&self.places.desired, &store, began)?;
         let gathered = self.gather(&store, began)?;
         let planned = self.planned(gathered, None, Some(&mut store)).await;
         let names = SecretNames::default();
-        let Made { prepared, mut part, registry, due } =
+        let Made { prepared, mut part, registry, due, shown } =
             self.prepare(planned, expect, &names).await?;
         let edges = Edges {
             installer: Arc::clone(&self.installer),
@@ -213,16 +228,27 @@ impl Pass {
         let (pass, made) = (self.clone(), Mutex::default());
         let further = Arc::new(Further { pass, registry, names, made });
         let more = wanted.map(|users| further.more(users));
-        let (store, executed) = execute(store, edges, prepared, more, stop, on_outcome).await?;
+        let (mut store, executed) = execute(store, edges, prepared, more, stop, on_outcome).await?;
         let made =
             std::mem::take(&mut *further.made.lock().unwrap_or_else(PoisonError::into_inner));
         touched.extend(made.users);
         made.parts.into_iter().for_each(|further| part.add(further));
         let exit = exit(&part, &executed);
-        let passed = Passed { planned: part, executed, exit, due, touched };
-        let took = (self.clock)().duration_since(began);
-        let former = self.scope.users.is_some().then(|| store.last_pass()).transpose()?.flatten();
-        store.record_pass(&last_pass(&passed, former, began, took))?;
+        let (now, of_all) = ((self.clock)(), self.scope.users.is_none());
+        let took = now.duration_since(began);
+        let former = store.last_pass()?.filter(|_| !of_all);
+        let held = former.as_ref().and_then(|former| former.held.as_ref());
+        let held = part.held.losses.len().max(held.map_or(0, |held| held.connections));
+        let fleet = store.fleet(held, now)?;
+        let health = calls.health(store.health()?, &further.registry);
+        let passed =
+            Passed { planned: part, executed, exit, took, of_all, fleet, health, due, touched };
+        let plan = if of_all { Shown::Plan } else { Shown::PlanOfUsers };
+        store.record_pass(&last_pass(&passed, former, began), |store| {
+            store.show(Shown::Fleet, &passed.fleet, now)?;
+            store.show(Shown::Health, &passed.health, now)?;
+            store.show(plan, &shown, now)
+        })?;
         Ok(passed)
     }
 

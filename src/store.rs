@@ -12,6 +12,7 @@ mod modes;
 mod record;
 mod schema;
 mod seal;
+mod shown;
 mod sweep;
 mod transfer;
 
@@ -35,6 +36,9 @@ pub use events::{EventFilter, Verified};
 pub use fill::Filled;
 pub use load::{LostToken, RevokeTarget};
 pub use seal::SealingKey;
+pub use shown::{
+    Fleet, Health, LastCall, ServiceFigures, ServiceHealth, Shown, TroubleShown, VERSION,
+};
 pub use sweep::SweepFound;
 
 /// The database's file name in the state directory.
@@ -197,7 +201,8 @@ pub fn make_dir(state_dir: &Path) -> Result<(), StoreError> {
     made.map_err(|source| StoreError::File { path: state_dir.to_owned(), source })
 }
 
-/// What is remembered of the last pass: the one row that a pass over an unchanged world writes.
+/// What is remembered of the last pass: that, and what is shown, is all that a pass over an unchanged
+/// world writes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LastPass {
     /// When it began.
@@ -291,13 +296,20 @@ impl Store {
         &self.instance
     }
 
-    /// Remembers a pass.
+    /// Remembers a pass, and what it leaves to be shown.
     ///
     /// # Errors
     /// The database's.
-    pub fn record_pass(&self, pass: &LastPass) -> Result<(), StoreError> {
+    pub fn record_pass(
+        &mut self,
+        pass: &LastPass,
+        show: impl FnOnce(&Self) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let body = self.json(pass)?;
-        self.execute("INSERT OR REPLACE INTO pass (id, body) VALUES (1, ?1)", [body])
+        self.in_transaction(|store| {
+            store.execute("INSERT OR REPLACE INTO pass (id, body) VALUES (1, ?1)", [body])?;
+            show(store)
+        })
     }
 
     /// The last pass, if there was one.

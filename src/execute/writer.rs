@@ -9,17 +9,17 @@ use jiff::Timestamp;
 use crate::desired_history::Entry;
 use crate::model::action::Install;
 use crate::model::digest::Digest;
-use crate::model::name::{OpId, ServiceId};
+use crate::model::name::{OpId, ServiceId, UserId};
 use crate::model::outcome::{Change, Recorded};
 use crate::model::registry::Rendition;
-use crate::model::run::Ticket;
+use crate::model::run::{Connection, Ticket};
 use crate::store::{Filled, RevokeTarget, Store, StoreError};
 
 /// What the thread is asked.
 pub(super) enum Request {
     Record(Ticket, Vec<Change>),
     Fill(Ticket, Install),
-    Target(Ticket, OpId),
+    Target(Ticket, OpId, Connection),
     /// The history of what is desired, as it is at a time.
     Tell(Vec<Entry>, Timestamp),
 }
@@ -39,6 +39,7 @@ pub(super) struct Target {
     pub service: ServiceId,
     pub endpoint: std::sync::Arc<crate::model::registry::Endpoint>,
     pub token_id: Option<crate::model::name::TokenId>,
+    pub user: UserId,
 }
 
 /// The thread, from outside.
@@ -95,9 +96,9 @@ fn work(
                         reply(Reply::Untold(told(&error)));
                     }
                 }
-                Request::Target(ticket, op) => {
+                Request::Target(ticket, op, (user, _)) => {
                     record(&mut store, clock(), &mut batch, &reply);
-                    reply(Reply::Target(ticket, target(&store, op)));
+                    reply(Reply::Target(ticket, target(&store, op, user)));
                 }
             }
         }
@@ -131,10 +132,10 @@ fn record(
     }
 }
 
-fn target(store: &Store, op: OpId) -> Result<Target, String> {
+fn target(store: &Store, op: OpId, user: UserId) -> Result<Target, String> {
     match store.revoke_target(&op) {
         Ok(Some(RevokeTarget { service, endpoint, token_id })) => {
-            Ok(Target { op, service, endpoint, token_id })
+            Ok(Target { op, service, endpoint, token_id, user })
         }
         Ok(None) => Err(format!("the state does not know {op}")),
         Err(error) => Err(told(&error)),

@@ -45,6 +45,8 @@ pub enum Effect {
         ask: Ask,
         /// For whom.
         email: Email,
+        /// Whose, and of which service.
+        of: Connection,
     },
     /// Ask a service to end a token. Answered by [`Event::Revoked`].
     Revoke {
@@ -52,6 +54,8 @@ pub enum Effect {
         ticket: Ticket,
         /// The token.
         op: OpId,
+        /// Whose, and of which service.
+        of: Connection,
     },
     /// Fill this with what the state holds and put it. Answered by [`Event::Put`].
     Put(Ticket, Install),

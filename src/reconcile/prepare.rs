@@ -14,19 +14,24 @@ use crate::causes::chain;
 use crate::desired_file::DesiredFile;
 use crate::exchange::Secrets;
 use crate::execute::{More, Prepared};
+use crate::model::action::{Action, Install, InstallReason};
 use crate::model::actual::Actual;
 use crate::model::digest::DigestPrefix;
 use crate::model::guard::{self, Limits};
-use crate::model::name::{EnvName, UserId};
+use crate::model::name::{AccountName, EnvName, UserId};
 use crate::model::outcome::Change;
 use crate::model::plan::due::{self, Due};
-use crate::model::plan::{self, Plan, Scope, World};
+use crate::model::plan::json::{self, PlanJson};
+use crate::model::plan::{self, Plan, Scope, View, World};
 use crate::model::registry::Registry;
 use crate::observe::{self, Intent, IntentError, Wanted};
 use crate::store::{Store, StoreError};
 
 /// The names of the shared secrets that a run has needed so far.
 pub(super) type SecretNames = Mutex<BTreeSet<EnvName>>;
+
+/// So many actions of a plan are shown to who may only look.
+const MOST_SHOWN: usize = 200;
 
 /// A plan to carry out, and what is said of it.
 pub(super) struct Made {
@@ -35,6 +40,8 @@ pub(super) struct Made {
     pub(super) registry: Registry,
     /// As things were before it.
     pub(super) due: Due,
+    /// What is shown of the plan.
+    pub(super) shown: PlanJson,
 }
 
 impl Pass {
@@ -138,6 +145,9 @@ impl Pass {
             return Err(PassError::AnotherPlan { now: planned.digest });
         }
         let Planned { at, intent, actual, approved, held, .. } = planned;
+        let (plan, registry) = (approved.plan(), &intent.registry);
+        let view = View { plan, held: &held, registry, actual: &actual, at };
+        let shown = json::first(&view, MOST_SHOWN);
         let mut edits = Vec::new();
         if let Ok(wanted) = &intent.desired {
             let file = DesiredFile::new(&self.places.desired);
@@ -150,6 +160,7 @@ impl Pass {
         };
         let due = due::due(&actual, desired.as_ref(), &intent.registry, at);
         let notes = approved.plan().notes.clone();
+        let drifted = drifted(approved.plan());
         let shut = secrets_needed(&actual, &intent.registry).into_iter();
         let shut = shut.filter_map(|(service, name)| {
             let why = format!("the shared secret {name} {}", exchange.lacks_secret(name)?);
@@ -168,8 +179,8 @@ impl Pass {
             found,
             edits,
         };
-        let part = PlannedPart { intent_error, held, notes };
-        Ok(Made { prepared, part, registry: intent.registry, due })
+        let part = PlannedPart { intent_error, held, notes, drifted };
+        Ok(Made { prepared, part, registry: intent.registry, due, shown })
     }
 
     /// The shared secrets that may be needed, those of the whole run so far among them.
@@ -179,6 +190,18 @@ impl Pass {
         names.extend(needed.into_iter().map(|(_, name)| name.clone()));
         Secrets::from_dir_or_env(self.secrets_dir.as_deref(), names.iter())
     }
+}
+
+/// Homes that do not hold what was put there.
+fn drifted(plan: &Plan) -> BTreeSet<AccountName> {
+    let has_drifted = |install: &&Install| {
+        install.why.iter().any(|why| matches!(why, InstallReason::Drift(_)))
+    };
+    let installs = plan.actions.iter().filter_map(|action| match action {
+        Action::Install(install) => Some(install),
+        _ => None,
+    });
+    installs.filter(has_drifted).map(|install| install.account.clone()).collect()
 }
 
 fn note_troubles(actual: &mut Actual, found: &[Change]) {

@@ -1,18 +1,21 @@
 //! What a pass came to: its exit code, and what is remembered of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::Planned;
+use crate::exchange::Exchange;
 use crate::execute::Executed;
 use crate::model::guard::Held;
-use crate::model::name::UserId;
+use crate::model::name::{AccountName, ServiceId, UserId};
 use crate::model::outcome::{Found, Outcome};
 use crate::model::plan::due::Due;
 use crate::model::plan::{self, NoteKind};
+use crate::model::registry::Registry;
 use crate::observe::IntentError;
-use crate::store::{FailedRecord, HeldRecord, LastPass};
+use crate::store::{FailedRecord, Fleet, Health, HeldRecord, LastCall, LastPass};
 
 /// So many failures are remembered of a pass.
 const MAX_FAILED: usize = 100;
@@ -25,6 +28,14 @@ pub struct Passed {
     pub executed: Executed,
     /// The exit code of DESIGN, "The plan".
     pub exit: Exit,
+    /// How long it took.
+    pub took: SignedDuration,
+    /// Whether it was about everything.
+    pub of_all: bool,
+    /// The fleet after it.
+    pub fleet: Fleet,
+    /// The services after it.
+    pub health: Health,
     /// When time alone may change what is to be done, as things were before it.
     pub due: Due,
     /// Whom it may have changed something of.
@@ -39,6 +50,8 @@ pub struct PlannedPart {
     pub held: Held,
     /// What was not done, and why.
     pub notes: Vec<plan::Note>,
+    /// Homes that did not hold what was put there.
+    pub drifted: BTreeSet<AccountName>,
 }
 
 /// The exit codes of `plan` and `reconcile`: of several, the highest in the order 1, 3, 4, 2, 0.
@@ -70,6 +83,38 @@ impl Exit {
     }
 }
 
+/// The last call to each service within a pass.
+#[derive(Clone, Default)]
+pub(super) struct LastCalls(Arc<Mutex<BTreeMap<ServiceId, LastCall>>>);
+
+impl LastCalls {
+    /// The same way to the services, with an eye on it.
+    pub(super) fn observe(&self, exchange: &Exchange) -> Exchange {
+        let calls = Arc::clone(&self.0);
+        exchange.observed(Arc::new(move |seen| {
+            let call = LastCall {
+                at: Timestamp::now(),
+                call: seen.call.word().to_owned(),
+                took_ms: u64::try_from(seen.took.as_millis()).unwrap_or(u64::MAX),
+                result: seen.result.to_owned(),
+            };
+            let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+            calls.insert(seen.service.clone(), call);
+        }))
+    }
+
+    /// How the services are, those among them that nothing is wrong with.
+    pub(super) fn health(&self, mut health: Health, registry: &Registry) -> Health {
+        for service in registry.services() {
+            health.services.entry(service.id.clone()).or_default();
+        }
+        for (service, call) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            health.services.entry(service.clone()).or_default().last_call = Some(call.clone());
+        }
+        health
+    }
+}
+
 impl PlannedPart {
     /// Adds what another plan of the same pass left.
     pub(super) fn add(&mut self, other: Self) {
@@ -77,6 +122,7 @@ impl PlannedPart {
         self.held.losses.extend(other.held.losses);
         self.held.why.extend(other.held.why);
         self.notes.extend(other.notes);
+        self.drifted.extend(other.drifted);
     }
 }
 
@@ -103,7 +149,7 @@ fn is_kept_back(notes: &[plan::Note]) -> bool {
 }
 
 pub(super) fn exit(planned: &PlannedPart, executed: &Executed) -> Exit {
-    let PlannedPart { intent_error, held, notes } = planned;
+    let PlannedPart { intent_error, held, notes, .. } = planned;
     let failed = |outcome: &Outcome| matches!(outcome.found, Found::Failed(_));
     if intent_error.is_some() || executed.broken.is_some() {
         Exit::Error
@@ -122,7 +168,6 @@ pub(super) fn last_pass(
     passed: &Passed,
     former: Option<LastPass>,
     at: Timestamp,
-    took: SignedDuration,
 ) -> LastPass {
     let outcomes = &passed.executed.outcomes;
     let mut failed: Vec<FailedRecord> = outcomes.iter().filter_map(failed_record).collect();
@@ -139,7 +184,7 @@ pub(super) fn last_pass(
         why: held.why.clone(),
     });
     let held = held.or_else(|| former?.held);
-    let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX); // 292 million years
+    let took_ms = i64::try_from(passed.took.as_millis()).unwrap_or(i64::MAX); // 292 million years
     LastPass { at, took_ms, exit: passed.exit.code(), summary, held, failed }
 }
 

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::{Pass, PassError};
 use crate::exchange::Secrets;
+use crate::exchange::seen::{self, CallKind};
 use crate::model::name::{Email, OpId, ServiceId};
 use crate::model::outcome::Failure;
 use crate::model::people::People;
@@ -110,7 +111,9 @@ impl Pass {
             let exchange = Arc::clone(&exchange);
             let began = (self.clock)();
             calls.spawn(async move {
-                let list = exchange.list(&endpoint).await;
+                let call = exchange.list(&endpoint);
+                let word = |list: &Result<Vec<Listed>, Failure>| seen::of_result(list);
+                let list = exchange.see(&service, CallKind::List, call, word).await;
                 Fetched { service, endpoint, began, list }
             });
         }

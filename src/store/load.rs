@@ -369,7 +369,7 @@ impl Store {
         usize::try_from(count).map_err(|error| self.damaged("count", &error))
     }
 
-    fn phase(&self, row: &Row<'_>, column: usize) -> Result<Phase, StoreError> {
+    pub(super) fn phase(&self, row: &Row<'_>, column: usize) -> Result<Phase, StoreError> {
         self.phase_named(&self.get::<String>(row, column)?)
     }
 

@@ -16,7 +16,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(10);
 const OPENING: Duration = Duration::from_millis(2);
 
 /// Each step brings a database from the version of its place to the next.
-const STEPS: [&str; 3] = [FIRST, COUNTS_BY_SERVICE, SWEEPS];
+const STEPS: [&str; 4] = [FIRST, COUNTS_BY_SERVICE, SWEEPS, SHOWN];
 
 /// The schema's version.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
@@ -143,6 +143,18 @@ CREATE TABLE reissue (
     service TEXT NOT NULL,
     at INTEGER NOT NULL,
     PRIMARY KEY (user, service)
+) STRICT, WITHOUT ROWID;
+";
+
+/// What is shown to who may only look, and an index from which a fleet is counted: see
+/// `store/shown.rs`.
+const SHOWN: &str = "
+CREATE INDEX token_figures ON token (service, phase, since, expires_at)
+    WHERE phase IN ('issuing', 'active', 'retiring', 'revoking');
+CREATE TABLE shown (
+    name TEXT PRIMARY KEY,
+    at INTEGER NOT NULL,
+    body TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 

@@ -413,7 +413,8 @@ impl Scene {
     pub fn dump(&self) -> String {
         let database = self.database();
         let mut dump = String::new();
-        let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'pass'";
+        let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND \
+                   name NOT IN ('pass', 'shown')";
         let mut tables = database.prepare(sql).unwrap();
         for table in tables.query_map([], |row| row.get::<_, String>(0)).unwrap() {
             let table = table.unwrap();

@@ -265,7 +265,7 @@ impl Driver<'_> {
                 }
                 self.schedule(self.now, Event::Recorded(ticket, Ok(recorded)));
             }
-            Effect::Issue { ticket, op, ask, email } => {
+            Effect::Issue { ticket, op, ask, email, .. } => {
                 let token = self.token(&op);
                 assert_eq!(token.phase, Phase::Issuing, "asked for {op} before it was recorded");
                 assert_eq!(
@@ -277,7 +277,7 @@ impl Driver<'_> {
                 let answer = self.services.issue(&service, &op, &ask, self.now);
                 self.call(&service, &op, Event::Issued(ticket, answer));
             }
-            Effect::Revoke { ticket, op } => {
+            Effect::Revoke { ticket, op, .. } => {
                 let token = self.token(&op);
                 assert_eq!(token.phase, Phase::Revoking, "revoked {op} before it was recorded");
                 let service = token.service.clone();

@@ -180,15 +180,22 @@ pub struct NoteJson {
 /// The plan, ready to be serialized.
 #[must_use]
 pub fn json(view: &View<'_>) -> PlanJson {
+    first(view, usize::MAX)
+}
+
+/// The same with at most so many actions, so many held removals and so many notes. The digests and
+/// the summary are of all.
+#[must_use]
+pub fn first(view: &View<'_>, most: usize) -> PlanJson {
     PlanJson {
         version: VERSION,
         digest: view.plan.digest(view.actual),
         held_digest: (!view.held.is_empty()).then(|| view.held.digest()),
         at: view.at,
-        actions: view.plan.actions.iter().map(|action| of_action(view, action)).collect(),
-        held: view.held.losses.iter().map(of_loss).collect(),
+        actions: view.plan.actions.iter().take(most).map(|action| of_action(view, action)).collect(),
+        held: view.held.losses.iter().take(most).map(of_loss).collect(),
         held_why: view.held.why.clone(),
-        notes: view.plan.notes.iter().map(of_note).collect(),
+        notes: view.plan.notes.iter().take(most).map(of_note).collect(),
         summary: Summary::of(view),
     }
 }

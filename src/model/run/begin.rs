@@ -99,12 +99,14 @@ impl Run {
         let ticket = self.ticket();
         let Some(op) = self.jobs[job].op.clone() else { return };
         self.calls.insert(ticket, job);
-        effects.push(match &self.jobs[job].task {
+        let task = &self.jobs[job].task;
+        let of = (task.user().clone(), task.service().clone());
+        effects.push(match task {
             Task::Issue(issue) => {
                 let (ask, email) = (issue.ask.clone(), issue.binding.email.clone());
-                Effect::Issue { ticket, op, ask, email }
+                Effect::Issue { ticket, op, ask, email, of }
             }
-            Task::Revoke(_) => Effect::Revoke { ticket, op },
+            Task::Revoke(_) => Effect::Revoke { ticket, op, of },
         });
     }
 }
