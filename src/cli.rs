@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use settings::{Overrides, Settings};
+use settings::{LogFormat, Overrides, Settings};
 
 /// Hands people, and the AI agents they work with, their keys to internal services, and takes them
 /// back.
@@ -102,6 +102,16 @@ enum Command {
     Man(man::Args),
 }
 
+impl Command {
+    /// Whether it runs with the settings of the configuration.
+    fn has_settings(&self) -> bool {
+        !matches!(
+            self,
+            Self::Demo(_) | Self::Schema(_) | Self::Completions(_) | Self::Man(_) | Self::Doctor(_)
+        )
+    }
+}
+
 /// The error of a command: printed once, with its causes, at the top.
 type Failure = Box<dyn std::error::Error>;
 
@@ -118,7 +128,6 @@ pub fn main() -> ExitCode {
             return if asked { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
-    start_logging();
     leave_no_core();
     match dispatch(cli) {
         Ok(code) => match report::said_in_vain() {
@@ -136,6 +145,10 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    let format = cli.overrides.log_format;
+    if !cli.command.has_settings() {
+        start_logging(format.unwrap_or_default());
+    }
     match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Schema(args) => schema::run(&args),
@@ -149,6 +162,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
 
 fn with_settings(command: Command, overrides: Overrides) -> Result<u8, Failure> {
     let settings = Settings::find(overrides)?;
+    start_logging(settings.log_format);
     // The registry is root's to write, like the configuration.
     if let Some(user) = &settings.run_as
         && !matches!(command, Command::Registry(_))
@@ -181,10 +195,14 @@ fn with_settings(command: Command, overrides: Overrides) -> Result<u8, Failure> 
 }
 
 /// What happened, for ops, goes to stderr; `SC_LOG` says how much (`info`, `debug`, …).
-fn start_logging() {
+fn start_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SC_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
 }
 
 /// A core dump would hold keys.

@@ -77,7 +77,9 @@ impl Exchange {
         let former = self.observer.clone();
         let both = move |seen: &Seen| {
             observer(seen);
-            former.iter().for_each(|former| former(seen));
+            if let Some(former) = &former {
+                former(seen);
+            }
         };
         let (clients, secrets) = (Arc::clone(&self.clients), Secrets::default());
         Self { clients, secrets, observer: Some(Arc::new(both)) }

@@ -324,7 +324,8 @@ impl Driver {
         let exchange = Arc::clone(&self.exchange);
         let span = tracing::info_span!("revoke", %user, %service, %op);
         let work = async move {
-            let call = exchange.revoke(&endpoint, token_id.map_or(RevokeBy::Op(op), RevokeBy::TokenId));
+            let call =
+                exchange.revoke(&endpoint, token_id.map_or(RevokeBy::Op(op), RevokeBy::TokenId));
             let word = |answer: &Answer<_>| seen::of_revoke(&answer.what);
             Event::Revoked(ticket, exchange.see(&service, CallKind::Revoke, call, word).await)
         };

@@ -43,6 +43,8 @@ pub mod nudge;
 #[cfg(feature = "connector")]
 pub mod watch;
 #[cfg(feature = "connector")]
+pub mod ops;
+#[cfg(feature = "connector")]
 pub mod doctor;
 #[cfg(feature = "connector")]
 pub mod cli;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tracing::Instrument as _;
 
 use crate::exchange::Exchange;
 use crate::execute::{Edges, execute};
@@ -156,7 +157,8 @@ impl Pass {
         on_outcome: impl FnMut(&Outcome),
     ) -> Result<Passed, PassError> {
         let lock = PassLock::take(&self.places.state, on_wait)?;
-        self.run_under(&lock, expect, stop, on_outcome).await
+        let span = tracing::info_span!("pass");
+        self.run_under(&lock, expect, stop, on_outcome).instrument(span).await
     }
 
     /// The same, under a lock that is held.

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tracing::Instrument as _;
 
+use crate::exchange::seen::Observer;
 use crate::model::outcome::Outcome;
 use crate::model::plan::Scope;
 use crate::reconcile::{Pass, PassError, Passed};
@@ -70,6 +72,11 @@ impl Watch {
         Self { pass, look_every, heart: Arc::default() }
     }
 
+    /// Has somebody told of each call to a service.
+    pub fn observe(&mut self, observer: Observer) {
+        self.pass.exchange = Arc::new(self.pass.exchange.observed(observer));
+    }
+
     /// What beats while the loop goes on: at least every [`SILENCE`].
     #[must_use]
     pub fn heart(&self) -> Arc<Heart> {
@@ -101,10 +108,11 @@ impl Watch {
             }
             let began = Instant::now();
             let Some(lock) = self.lock(&mut stop, &mut tell).await? else { break };
-            let scope = std::mem::take(&mut next).scope();
+            let (span, scope) = std::mem::take(&mut next).begin();
             let passed = {
                 let running = Running { watch: self, lock: &lock, agenda: &mut agenda };
-                running.pass(&scope, &mut wanted, &mut next, stop.clone(), &mut tell).await
+                let pass = running.pass(&scope, &mut wanted, &mut next, stop.clone(), &mut tell);
+                pass.instrument(span).await
             };
             match &passed {
                 Ok(passed) => tell(Told::Passed(passed)),

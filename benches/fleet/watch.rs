@@ -17,11 +17,11 @@ use service_connector::model::change::Change;
 
 use crate::converge::{Services, service_connector};
 use crate::fleet::{self, service_id};
-use crate::measure::{RUNS, median};
+use crate::measure::RUNS;
 
 /// How long the loop is left alone.
-const IDLE: Duration = Duration::from_secs(60);
-/// The kernel counts processor time in these (sysconf(_SC_CLK_TCK) on Linux).
+const IDLE: Duration = Duration::from_mins(1);
+/// The kernel counts processor time in these (`sysconf(_SC_CLK_TCK)` on Linux).
 const TICK: Duration = Duration::from_millis(10);
 
 pub fn run(users: usize) {
@@ -35,19 +35,21 @@ pub fn run(users: usize) {
     println!("  start to ready               {:.1?}", began.elapsed());
     watching.is_quiet();
     println!("  memory after the first pass  {} MB", watching.megabytes());
-    let mut number = 0;
-    let change = median(|| {
-        number += users / RUNS / 2;
-        let clicked = click(dir.path(), number, 1);
-        wait_for(|| clicked.has_come());
-        watching.wait("A pass ended");
-        println!("    {:.1?}", clicked.at.elapsed());
-        thread::sleep(Duration::from_secs(1));
-    });
-    println!("  one user's change to the end {:.1?} (and a second)", change);
+    let mut changes: Vec<Duration> = (0..RUNS)
+        .map(|number| {
+            let clicked = click(dir.path(), number * (users / RUNS), 1);
+            wait_for(|| clicked.has_come());
+            watching.wait("A pass ended");
+            let took = clicked.at.elapsed();
+            watching.is_quiet();
+            took
+        })
+        .collect();
+    changes.sort_unstable();
+    println!("  one user's change to the end {:.1?}", changes[RUNS / 2]);
     let cpu = watching.cpu();
     thread::sleep(IDLE);
-    let share = 100.0 * (watching.cpu() - cpu).as_secs_f64() / IDLE.as_secs_f64();
+    let share = 100.0 * watching.cpu().saturating_sub(cpu).as_secs_f64() / IDLE.as_secs_f64();
     println!("  processor while idle         {share:.2} %");
     println!("  memory in the end            {} MB", watching.megabytes());
 }
@@ -166,7 +168,7 @@ impl Watching {
         }
     }
 
-    /// proc_pid_stat(5): utime and stime are the 14th and 15th field.
+    /// `proc_pid_stat(5)`: utime and stime are the 14th and 15th field.
     fn cpu(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();

@@ -19,6 +19,7 @@ use crate::model::name::{AccountName, EnvName};
 use crate::model::plan::Scope;
 use crate::model::yaml::{self, Version1, YamlError};
 use crate::observe::Places;
+use crate::ops::OpsAddress;
 use crate::reconcile::Pass;
 
 const FILE: &str = "service-connector.yaml";
@@ -118,6 +119,37 @@ pub struct Overrides {
         hide_short_help = true
     )]
     pub look_every_seconds: Option<NonZeroU32>,
+    /// While watching, where metrics and health are served: `127.0.0.1:PORT`, `[::1]:PORT` or
+    /// `unix:PATH`
+    /// [default: nowhere]
+    #[arg(
+        long,
+        global = true,
+        env = "SC_OPS_LISTEN",
+        value_name = "ADDRESS",
+        hide_short_help = true
+    )]
+    pub ops_listen: Option<OpsAddress>,
+    /// What the log on standard error looks like [default: text]
+    #[arg(
+        long,
+        global = true,
+        env = "SC_LOG_FORMAT",
+        value_name = "FORMAT",
+        hide_short_help = true
+    )]
+    pub log_format: Option<LogFormat>,
+}
+
+/// What the log looks like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line, with the spans that it is in.
+    Json,
 }
 
 /// The JSON Schema of `service-connector.yaml`.
@@ -153,6 +185,12 @@ struct File {
     guard: Option<Guard>,
     /// Seconds between two looks at everything while watching
     look_every_seconds: Option<NonZeroU32>,
+    /// While watching, where metrics and health are served: `127.0.0.1:PORT`, `[::1]:PORT` or
+    /// `unix:PATH`
+    #[schemars(with = "Option<String>")]
+    ops_listen: Option<OpsAddress>,
+    /// What the log on standard error looks like
+    log_format: Option<LogFormat>,
 }
 
 #[derive(Default, Deserialize, JsonSchema)]
@@ -255,6 +293,10 @@ pub struct Settings {
     pub run_as: Option<AccountName>,
     /// How often everything is looked at while watching.
     pub look_every: Duration,
+    /// Where metrics and health are served while watching.
+    pub ops_listen: Option<OpsAddress>,
+    /// What the log looks like.
+    pub log_format: LogFormat,
     homes: Homes,
     secrets: Option<PathBuf>,
     limits: Limits,
@@ -308,6 +350,8 @@ impl Settings {
                 .look_every_seconds
                 .or(file.look_every_seconds)
                 .map_or(LOOK_EVERY, |seconds| Duration::from_secs(u64::from(seconds.get()))),
+            ops_listen: flags.ops_listen.or(file.ops_listen.map(|address| address.from(&base))),
+            log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             homes: named.homes(flags.homes_create)?,
             secrets: pick(flags.secrets, file.secrets),
             limits: Limits {

@@ -1,6 +1,7 @@
 //! `reconcile --watch`: the loop.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use crate::model::action::shown;
 use crate::model::outcome::Found;
 use crate::model::plan::Scope;
 use crate::nudge::Nudges;
+use crate::ops::{Ops, OpsListener};
 use crate::watch::{SILENCE, Told, Watch};
 
 use super::reconcile::finish;
@@ -24,9 +26,19 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// Runs passes until the process is told to end. SIGHUP and a nudge ask for one.
 pub fn run(settings: &Settings) -> Result<u8, Failure> {
-    let pass = settings.pass(Scope::default());
-    let watch = Watch::new(pass, settings.look_every);
-    block_on(async {
+    let mut watch = Watch::new(settings.pass(Scope::default()), settings.look_every);
+    let ops = Arc::new(Ops::new(watch.heart(), settings.look_every));
+    let socket = match &settings.ops_listen {
+        Some(address) => {
+            watch.observe(ops.observer());
+            let listener = OpsListener::bind(address)?;
+            let path = listener.path();
+            listener.serve(Arc::clone(&ops))?;
+            path
+        }
+        None => None,
+    };
+    let code = block_on(async {
         let (stopping, stopped) = watch::channel(false);
         let (asking, asked) = watch::channel(0);
         tokio::spawn(async move {
@@ -55,9 +67,18 @@ pub fn run(settings: &Settings) -> Result<u8, Failure> {
         }
         // Those above listen before anybody is told that we are ready.
         tokio::task::yield_now().await;
+        let tell = |told: Told<'_>| {
+            ops.told(told);
+            tell(told);
+        };
         Box::pin(watch.run(stopped, asked, tell)).await?;
         Ok(0)
-    })?
+    })?;
+    if let Some(path) = socket {
+        // One that stays is replaced by the next loop.
+        std::fs::remove_file(path).ok();
+    }
+    code
 }
 
 /// Listens for nudges, from now on. Of two loops of one state one does, and the other follows when

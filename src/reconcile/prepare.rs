@@ -194,9 +194,8 @@ impl Pass {
 
 /// Homes that do not hold what was put there.
 fn drifted(plan: &Plan) -> BTreeSet<AccountName> {
-    let has_drifted = |install: &&Install| {
-        install.why.iter().any(|why| matches!(why, InstallReason::Drift(_)))
-    };
+    let has_drifted =
+        |install: &&Install| install.why.iter().any(|why| matches!(why, InstallReason::Drift(_)));
     let installs = plan.actions.iter().filter_map(|action| match action {
         Action::Install(install) => Some(install),
         _ => None,

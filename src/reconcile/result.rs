@@ -164,11 +164,7 @@ pub(super) fn exit(planned: &PlannedPart, executed: &Executed) -> Exit {
 
 /// What is remembered of a pass. One of single users leaves what the `former` one held as it was:
 /// it did not look.
-pub(super) fn last_pass(
-    passed: &Passed,
-    former: Option<LastPass>,
-    at: Timestamp,
-) -> LastPass {
+pub(super) fn last_pass(passed: &Passed, former: Option<LastPass>, at: Timestamp) -> LastPass {
     let outcomes = &passed.executed.outcomes;
     let mut failed: Vec<FailedRecord> = outcomes.iter().filter_map(failed_record).collect();
     let ended = if passed.executed.stopped { ", ended before the rest" } else { "" };

@@ -190,7 +190,8 @@ impl Store {
     /// The database's.
     pub fn shown(&self, what: Shown) -> Result<Option<(Timestamp, String)>, StoreError> {
         let sql = "SELECT at, body FROM shown WHERE name = ?1";
-        let rows = self.collect(sql, [what.name()], |row| Ok((self.time(row, 0)?, self.get(row, 1)?)));
+        let rows =
+            self.collect(sql, [what.name()], |row| Ok((self.time(row, 0)?, self.get(row, 1)?)));
         Ok(rows?.pop())
     }
 }

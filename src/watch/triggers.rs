@@ -6,6 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 
 use tokio::sync::{mpsc, watch};
+use tracing::Span;
 
 use super::files::Files;
 use crate::model::name::UserId;
@@ -60,18 +61,19 @@ impl Wanted {
         self.users.extend(other.users);
     }
 
-    /// What a pass is about.
-    pub(super) fn scope(self) -> Scope {
-        match self.all {
-            None if self.users.len() <= MANY => {
-                tracing::info!(users = self.users.len(), "a pass begins");
-                Scope::of_users(self.users)
-            }
-            why => {
-                tracing::info!(why = ?why.unwrap_or(Why::Files), "a pass begins");
-                Scope::default()
-            }
-        }
+    /// What a pass is about, and the span that it is logged in.
+    pub(super) fn begin(self) -> (Span, Scope) {
+        let why = match self.all {
+            None if self.users.len() <= MANY => None,
+            why => Some(why.unwrap_or(Why::Files)),
+        };
+        let span = if let Some(why) = why {
+            tracing::info_span!("pass", ?why)
+        } else {
+            tracing::info_span!("pass", users = self.users.len())
+        };
+        span.in_scope(|| tracing::info!("a pass begins"));
+        (span, why.map_or_else(|| Scope::of_users(self.users), |_| Scope::default()))
     }
 }
 

@@ -10,6 +10,7 @@ mod guard;
 mod homes;
 mod migration;
 mod nudge;
+mod ops;
 mod operators;
 mod output;
 mod people;

@@ -54,13 +54,16 @@ pub fn apply(given: &mut Given, services: &mut Services, approved: ApprovedPlan)
     apply_until(given, services, approved, usize::MAX)
 }
 
+/// What somebody does to the desired state at a time.
+pub type Edit = Box<dyn Fn(&mut Desired, Timestamp)>;
+
 /// A user's wish that changes while a pass is under way: a plan is made of what is there then, and
 /// joins the pass a while later.
 pub struct Join {
     pub after: SignedDuration,
     pub takes: SignedDuration,
     pub user: UserId,
-    pub change: Box<dyn Fn(&mut Desired, Timestamp)>,
+    pub change: Edit,
 }
 
 /// As [`pass`], with plans that join it.

@@ -192,7 +192,13 @@ pub fn first(view: &View<'_>, most: usize) -> PlanJson {
         digest: view.plan.digest(view.actual),
         held_digest: (!view.held.is_empty()).then(|| view.held.digest()),
         at: view.at,
-        actions: view.plan.actions.iter().take(most).map(|action| of_action(view, action)).collect(),
+        actions: view
+            .plan
+            .actions
+            .iter()
+            .take(most)
+            .map(|action| of_action(view, action))
+            .collect(),
         held: view.held.losses.iter().take(most).map(of_loss).collect(),
         held_why: view.held.why.clone(),
         notes: view.plan.notes.iter().take(most).map(of_note).collect(),
