@@ -128,6 +128,19 @@ fn it_is_ready_unless_something_keeps_it_from_its_work() {
 }
 
 #[test]
+fn a_clock_that_disagrees_makes_it_unready() {
+    let scene = Scene::new();
+    scene.connect("john", Kind::Crm);
+    scene.pass(0);
+    scene.faults(Kind::Crm).set_clock_offset(3600);
+    scene.disconnect("john", Kind::Crm);
+    scene.connect("eva", Kind::Crm);
+    let _watching = watching(&scene);
+    wait_until("the reason", || is_unready(&scene, "clock_skew"));
+    assert!(get(&scene, "/readyz").1.contains("crm"));
+}
+
+#[test]
 fn what_somebody_should_look_at_is_a_warning() {
     let scene = Scene::new();
     scene.connect("john", Kind::Crm);

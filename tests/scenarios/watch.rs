@@ -1,7 +1,8 @@
 //! The loop: a change is acted upon as it comes, and an idle fleet is left alone.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -394,4 +395,67 @@ fn who_asks_for_a_pass_gets_it_while_one_does_not_end() {
     let other = scene.pass(4);
     other.says("Another pass is under way; waiting for it.");
     wait_until("a pass after it", || watching.passes() > passes);
+}
+
+/// A server that answers nothing that is any good, in its own way.
+fn broken_service(answer: fn(&mut TcpStream)) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            // Who gives up closes it, and that ends the answer.
+            thread::spawn(move || answer(&mut stream.unwrap()));
+        }
+    });
+    format!("http://{address}")
+}
+
+fn never_answers(stream: &mut TcpStream) {
+    stream.read_to_end(&mut Vec::new()).ok();
+}
+
+fn drips(stream: &mut TcpStream) {
+    while stream.write_all(b"H").is_ok() {
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn never_ends(stream: &mut TcpStream) {
+    let head =
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut goes_on = stream.write_all(head).is_ok();
+    while goes_on {
+        goes_on = stream.write_all(b"1\r\n \r\n").is_ok();
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn closes(stream: &mut TcpStream) {
+    stream.shutdown(Shutdown::Both).ok();
+}
+
+#[test]
+fn whatever_is_wrong_with_a_service_the_others_keys_come() {
+    let manners: [(&str, fn(&mut TcpStream)); 5] = [
+        ("http", never_answers),
+        ("http", drips),
+        ("http", never_ends),
+        ("http", closes),
+        // A handshake that gets no answer of its kind.
+        ("https", drips),
+    ];
+    for (scheme, manner) in manners {
+        let scene = Scene::new();
+        let broken = broken_service(manner).replace("http", scheme);
+        scene.entry(Kind::Crm, &scene.service(Kind::Crm).running.base_url(), &broken);
+        scene.entry(Kind::Crm, "timeout_seconds: 10", "timeout_seconds: 20");
+        let _watching = Watching::start(&scene);
+        scene.connect("john", Kind::Crm);
+        wait_until("the ask", || scene.phases("john", Kind::Crm).len() == 1);
+        scene.connect("eva", Kind::Invoicing);
+        scene.connect("john", Kind::PurchaseOrders);
+        wait_until("another's key", || has_working_key(&scene, "eva", Kind::Invoicing));
+        wait_until("another key", || has_working_key(&scene, "john", Kind::PurchaseOrders));
+        assert_eq!(scene.phases("john", Kind::Crm), ["issuing"]);
+    }
 }
