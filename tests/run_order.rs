@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use service_connector::model::actual::TroubleKind;
 use service_connector::model::guard;
 use service_connector::model::name::{OpId, ServiceId};
-use service_connector::model::outcome::Found;
+use service_connector::model::outcome::{Found, Recorded};
 use service_connector::model::registry::{Contract, Limits};
 use service_connector::model::run::{Busy, Effect, Event, Run, Setting};
 use service_connector::model::token::{Move, Phase};
@@ -351,4 +351,28 @@ fn who_is_next_has_an_op_id_before_the_turn_comes_but_not_over_v1() {
     };
     assert_eq!(begun_before_the_first_answer(Contract::V2), 16, "8 at once, and 8 come next");
     assert_eq!(begun_before_the_first_answer(Contract::V1), 8);
+}
+
+#[test]
+fn no_plan_is_made_before_the_removals_of_the_last_one_are_on_disk() {
+    let mut given = settled(8, 1);
+    unwant(&mut given, 0, 0);
+    let (approved, _) = guard::approve(given.plan(), &given.limits);
+    let setting = Setting {
+        desired: Some(&given.desired),
+        registry: &given.registry,
+        actual: &given.actual,
+        now: given.now,
+        retry_now: false,
+    };
+    let instance = "00000000000000aa".parse().unwrap();
+    let mut run = Run::new(&given.registry, instance, Box::new(|| 7));
+    assert!(run.is_journaled());
+    run.absorb(approved, &setting, &Busy::default());
+    assert!(!run.is_journaled());
+    let effects = run.next(given.now, Event::Start);
+    let [Effect::Record(ticket, _)] = &effects[..] else { panic!("first of all it is recorded") };
+    assert!(!run.is_journaled());
+    run.next(given.now, Event::Recorded(*ticket, Ok(Recorded::default())));
+    assert!(run.is_journaled());
 }

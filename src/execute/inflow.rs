@@ -80,7 +80,8 @@ impl Inflow {
             self.next.extend(ready.collect::<Vec<_>>());
             self.again = busy;
         }
-        if self.next.is_empty() {
+        // The guard counts what was removed before.
+        if self.next.is_empty() || !run.is_journaled() {
             return;
         }
         let users = std::mem::take(&mut self.next);

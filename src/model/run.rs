@@ -281,6 +281,14 @@ impl Run {
         self.journal.extend(changes);
     }
 
+    /// Whether the beginnings of all plans are on disk. A plan that is made before would not count
+    /// their removals.
+    #[must_use]
+    pub fn is_journaled(&self) -> bool {
+        let is_journal = |purpose: &Purpose| matches!(purpose, Purpose::Journal(_));
+        self.journal.is_empty() && !self.records.values().any(is_journal)
+    }
+
     /// What of these users is under way or waiting.
     #[must_use]
     pub fn in_work(&self, users: &BTreeSet<UserId>) -> Busy {

@@ -397,8 +397,11 @@ fn who_asks_for_a_pass_gets_it_while_one_does_not_end() {
     wait_until("a pass after it", || watching.passes() > passes);
 }
 
+/// How a server answers.
+type Manner = fn(&mut TcpStream);
+
 /// A server that answers nothing that is any good, in its own way.
-fn broken_service(answer: fn(&mut TcpStream)) -> String {
+fn broken_service(answer: Manner) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -436,7 +439,7 @@ fn closes(stream: &mut TcpStream) {
 
 #[test]
 fn whatever_is_wrong_with_a_service_the_others_keys_come() {
-    let manners: [(&str, fn(&mut TcpStream)); 5] = [
+    let manners: [(&str, Manner); 5] = [
         ("http", never_answers),
         ("http", drips),
         ("http", never_ends),

@@ -216,7 +216,7 @@ impl Driver<'_> {
 
     /// One plan at a time, for all who are wanted.
     fn begin_plan(&mut self) {
-        if self.is_preparing {
+        if self.is_preparing || !self.run.is_journaled() {
             return;
         }
         let busy = self.run.in_work(&self.again).users;
