@@ -20,7 +20,7 @@ const SECOND: SignedDuration = SignedDuration::from_secs(1);
 const RESTART: SignedDuration = SignedDuration::from_mins(7);
 
 fn behave(services: &mut Services, mood: Mood, latency: SignedDuration) {
-    services.set(service(0).as_str(), Behaviour { mood, latency, ..Behaviour::default() });
+    services.set(service(0).as_str(), Behaviour { latency, mood, ..Behaviour::default() });
 }
 
 /// When this service was called.
