@@ -81,7 +81,7 @@ pub enum Fault {
     LongKey,
     /// The `token_id` of another live token.
     OtherTokenId,
-    /// `expires_at` a day ago.
+    /// `expires_at` in the past.
     PastExpiry,
     /// Another key each time, of the same token.
     OtherKey,

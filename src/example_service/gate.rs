@@ -221,12 +221,11 @@ async fn spoil_json(
         let other = another_token_id(shared, fields.get("token_id")).await?;
         fields.insert("token_id".to_owned(), other.into());
     }
-    let yesterday = shared.now() - SignedDuration::from_hours(24);
-    spoil_fields(fault, &mut fields, yesterday);
+    spoil_fields(fault, &mut fields);
     Ok(Json(fields).into_response())
 }
 
-fn spoil_fields(fault: &Fault, fields: &mut Map<String, Value>, yesterday: Timestamp) {
+fn spoil_fields(fault: &Fault, fields: &mut Map<String, Value>) {
     let key = fields.get("api_key").and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut set_key = |key: String| fields.insert("api_key".to_owned(), key.into());
     match fault {
@@ -239,7 +238,12 @@ fn spoil_fields(fault: &Fault, fields: &mut Map<String, Value>, yesterday: Times
         Fault::OtherKey => drop(set_key(format!("{key}{:016x}", fastrand::u64(..)))),
         Fault::LongKey => drop(set_key("k".repeat(5000))),
         Fault::PastExpiry => {
-            fields.insert("expires_at".to_owned(), yesterday.to_string().into());
+            // The same at each repetition, and longer ago than any key lives.
+            let end = fields.get("expires_at").and_then(Value::as_str).map(str::parse::<Timestamp>);
+            if let Some(Ok(end)) = end {
+                let past = end - SignedDuration::from_hours(24 * 366);
+                fields.insert("expires_at".to_owned(), past.to_string().into());
+            }
         }
         _ => {}
     }
