@@ -120,12 +120,15 @@ fn a_desired_state_that_was_just_changed_by_hand_is_waited_for() {
 fn a_state_that_is_damaged_newer_or_lost_is_told() {
     let installation = Installation::sound();
     let execute = |sql: &str| installation.scene.database().execute_batch(sql).unwrap();
+    let pragma = "SELECT user_version FROM pragma_user_version";
+    let version: i64 =
+        installation.scene.database().query_row(pragma, [], |row| row.get(0)).unwrap();
     execute("PRAGMA user_version = 99");
     let wrong = installation.one_wrong("state").names(&installation.path("state"));
     wrong.says("schema 99").mended_by("newer");
     execute("PRAGMA user_version = 1");
     installation.one_wrong("state").mended_by("service-connector reconcile");
-    execute("PRAGMA user_version = 3");
+    execute(&format!("PRAGMA user_version = {version}"));
     installation.is_sound();
 
     let damage = "PRAGMA writable_schema = on; \
