@@ -1,8 +1,9 @@
-//! Figures of a fleet: `cargo bench --bench fleet -- [plan|look|click|converge|watch|isolation|helper] [NUMBER]`; see
+//! Figures of a fleet: `cargo bench --bench fleet -- [plan|look|click|converge|figures|watch|isolation|helper] [NUMBER]`; see
 //! `benches/README.md`. Each makes what it needs in a scratch directory, and says medians.
 
 mod click;
 mod converge;
+mod figures;
 mod fleet;
 mod helper;
 mod look;
@@ -33,6 +34,7 @@ fn main() {
     wish.run("look", &[20_000], look::run);
     wish.run("click", &[100, 20_000], click::run);
     wish.run("converge", &[1_250], converge::run);
+    wish.run("figures", &[20_000], figures::run);
     wish.run("watch", &[20_000], watch::run);
     wish.run("isolation", &[400], watch::isolation);
     wish.run("helper", &[2_000], helper::run);
