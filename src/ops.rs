@@ -1,5 +1,6 @@
 //! What ops see of a loop while it runs: metrics, and whether it lives and is ready.
 
+mod guests;
 mod listener;
 mod metrics;
 mod readiness;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use crate::exchange::seen::Observer;
 use crate::watch::{Heart, Told};
 
-pub use listener::{ListenError, OpsAddress, OpsListener};
+pub use listener::{Left, ListenError, OpsAddress, OpsListener};
 
 use metrics::Metrics;
 use readiness::Readiness;

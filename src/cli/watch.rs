@@ -31,10 +31,7 @@ pub fn run(settings: &Settings) -> Result<u8, Failure> {
     let socket = match &settings.ops_listen {
         Some(address) => {
             watch.observe(ops.observer());
-            let listener = OpsListener::bind(address)?;
-            let path = listener.path();
-            listener.serve(Arc::clone(&ops))?;
-            path
+            OpsListener::bind(address)?.serve(Arc::clone(&ops))?
         }
         None => None,
     };
@@ -74,9 +71,8 @@ pub fn run(settings: &Settings) -> Result<u8, Failure> {
         Box::pin(watch.run(stopped, asked, tell)).await?;
         Ok(0)
     })?;
-    if let Some(path) = socket {
-        // One that stays is replaced by the next loop.
-        std::fs::remove_file(path).ok();
+    if let Some(left) = socket {
+        left.remove();
     }
     code
 }

@@ -4,8 +4,8 @@
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError};
@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Ops;
+use super::guests::Guests;
 use crate::watch::SILENCE;
 
 /// The content type of `OpenMetrics` 1.0.
@@ -94,53 +95,56 @@ impl OpsAddress {
 /// Open, and not answering yet.
 pub struct OpsListener {
     socket: Socket,
+    left: Option<Left>,
 }
 
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener),
 }
 
 impl OpsListener {
-    /// Listens. A socket that was left there is replaced.
+    /// Listens. A socket that was left there is replaced, anything else is not.
     ///
     /// # Errors
     /// See [`ListenError`].
     pub fn bind(address: &OpsAddress) -> Result<Self, ListenError> {
-        let (what, socket) = match address {
+        let (what, listener) = match address {
             OpsAddress::Loopback(address) => {
-                let socket = TcpListener::bind(address).and_then(|listener| {
+                let listener = TcpListener::bind(address).and_then(|listener| {
                     listener.set_nonblocking(true)?;
-                    Ok(Socket::Tcp(listener))
+                    Ok(Self { socket: Socket::Tcp(listener), left: None })
                 });
-                (address.to_string(), socket)
+                (address.to_string(), listener)
             }
             OpsAddress::Unix(path) => (path.display().to_string(), unix(path)),
         };
-        socket.map(|socket| Self { socket }).map_err(|source| ListenError::Listen { what, source })
+        listener.map_err(|source| ListenError::Listen { what, source })
     }
 
-    /// Answers for as long as the process runs.
+    /// Answers for as long as the process runs. Returns what is to be removed in the end, if
+    /// something is.
     ///
     /// # Errors
     /// There is no thread or no runtime to be had.
-    pub fn serve(self, ops: Arc<Ops>) -> io::Result<()> {
+    pub fn serve(self, ops: Arc<Ops>) -> io::Result<Option<Left>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .with_state(ops);
+        let Self { socket, left } = self;
         thread::Builder::new().name("ops".to_owned()).spawn(move || {
             let ended = runtime.block_on(async move {
-                match self.socket {
+                match socket {
                     Socket::Tcp(listener) => {
                         let listener = tokio::net::TcpListener::from_std(listener)?;
-                        axum::serve(listener, router).await
+                        axum::serve(Guests::new(listener), router).await
                     }
-                    Socket::Unix(listener, _) => {
+                    Socket::Unix(listener) => {
                         let listener = tokio::net::UnixListener::from_std(listener)?;
-                        axum::serve(listener, router).await
+                        axum::serve(Guests::new(listener), router).await
                     }
                 }
             });
@@ -148,21 +152,22 @@ impl OpsListener {
                 tracing::error!(%error, "metrics are not served any more");
             }
         })?;
-        Ok(())
-    }
-
-    /// Where a socket is that is to be removed in the end.
-    #[must_use]
-    pub fn path(&self) -> Option<PathBuf> {
-        match &self.socket {
-            Socket::Unix(_, path) => Some(path.clone()),
-            Socket::Tcp(_) => None,
-        }
+        Ok(left)
     }
 }
 
-/// It has its mode from its first instant in its place.
-fn unix(path: &Path) -> io::Result<Socket> {
+/// It has its mode from its first instant in its place. Only a socket that nobody answers at is
+/// replaced: whatever else is there is somebody's.
+fn unix(path: &Path) -> io::Result<OpsListener> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there"));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another loop answers there"));
+        }
+        _ => {}
+    }
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
@@ -174,7 +179,25 @@ fn unix(path: &Path) -> io::Result<Socket> {
     fs::set_permissions(&new, fs::Permissions::from_mode(MODE))?;
     fs::rename(&new, path)?;
     listener.set_nonblocking(true)?;
-    Ok(Socket::Unix(listener, path.to_owned()))
+    let inode = fs::symlink_metadata(path)?.ino();
+    let left = Some(Left { path: path.to_owned(), inode });
+    Ok(OpsListener { socket: Socket::Unix(listener), left })
+}
+
+/// A socket that is to be removed in the end, unless another has taken its place.
+pub struct Left {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Left {
+    /// Removes it. One that stays is replaced by the next loop.
+    pub fn remove(self) {
+        let is_ours = |found: fs::Metadata| found.ino() == self.inode;
+        if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
+            fs::remove_file(&self.path).ok();
+        }
+    }
 }
 
 async fn metrics(State(ops): State<Arc<Ops>>) -> Response {

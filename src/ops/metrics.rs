@@ -1,6 +1,7 @@
 //! Metrics for Prometheus. Labels are service ids and words that do not change: no person, no secret.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
@@ -48,6 +49,8 @@ pub(super) struct Metrics {
     last_exit: Gauge,
     last_look: Float,
     call_seconds: Family<Labels, Histogram>,
+    /// Held while figures are replaced: whoever asks gets all of them, old or new.
+    whole: Mutex<()>,
 }
 
 impl Default for Metrics {
@@ -90,6 +93,7 @@ impl Default for Metrics {
                 || Histogram::new(CALL_BUCKETS),
             ),
             registry: new.0,
+            whole: Mutex::default(),
         }
     }
 }
@@ -120,6 +124,7 @@ fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metri
 impl Metrics {
     /// The text of `OpenMetrics` 1.0.
     pub(super) fn text(&self) -> String {
+        let _whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
         // A string takes whatever is written to it.
         encode(&mut text, &self.registry).ok();
@@ -157,6 +162,7 @@ impl Metrics {
     }
 
     pub(super) fn passed(&self, passed: &Passed) {
+        let _whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
         self.ended(passed.exit.code());
         let scope = if passed.of_all { "all" } else { "users" };
         let labels = vec![("scope", scope.to_owned())];

@@ -12,6 +12,7 @@ mod migration;
 mod nudge;
 mod ops;
 mod operators;
+mod ops_listener;
 mod output;
 mod people;
 mod quiet;
