@@ -1,16 +1,18 @@
 //! Many new connections in one pass of the real binary, installs included.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use axum::extract::State;
-use axum::routing::post;
+use axum::extract::{Query, State};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::{SignedDuration, Timestamp};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use service_connector::store::random;
 use tempfile::TempDir;
@@ -78,11 +80,15 @@ pub fn service_connector(dir: &Path) -> Command {
     command
 }
 
-/// Services that answer after a while, and keep no ledger: what they cost themselves is small.
-/// They run in a thread of their own for as long as the benchmark does.
+/// Services that answer after a while, and list what they issued: what they cost themselves is
+/// small. They run in a thread of their own for as long as the benchmark does.
 pub struct Services {
     addresses: Vec<String>,
+    ledgers: Vec<Ledger>,
 }
+
+/// The entries of a service's list of tokens.
+type Ledger = Arc<Mutex<Vec<Value>>>;
 
 impl Services {
     pub fn start(number: usize, delay: Duration) -> Self {
@@ -93,17 +99,34 @@ impl Services {
     pub fn with_one_that_hangs(number: usize, delay: Duration, hangs: &Arc<AtomicBool>) -> Self {
         let hangs = Arc::clone(hangs);
         let (sender, addresses) = mpsc::channel();
+        let ledgers: Vec<Ledger> = (0..number).map(|_| Ledger::default()).collect();
+        let of_services = ledgers.clone();
         std::thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                for _ in 1..number {
-                    sender.send(serve(Manner { delay, hangs: Arc::default() }).await).unwrap();
+                for (at, ledger) in (1..).zip(of_services) {
+                    let hangs = if at == number { Arc::clone(&hangs) } else { Arc::default() };
+                    sender.send(serve(Manner { delay, hangs, ledger }).await).unwrap();
                 }
-                sender.send(serve(Manner { delay, hangs }).await).unwrap();
                 std::future::pending::<()>().await;
             });
         });
-        Self { addresses: addresses.iter().take(number).collect() }
+        Self { addresses: addresses.iter().take(number).collect(), ledgers }
+    }
+
+    /// Has them list what this state holds, as if they had issued it.
+    pub fn issued(&self, dir: &Path) {
+        let database = Connection::open(dir.join("state/state.sqlite3")).unwrap();
+        for (number, ledger) in self.ledgers.iter().enumerate() {
+            let sql = "SELECT op, token_id, email, expires_at FROM token WHERE service = ?1";
+            let mut statement = database.prepare(sql).unwrap();
+            let rows = statement.query_map([fleet::service_id(number)], |row| {
+                let expires_at = Timestamp::from_microsecond(row.get(3)?).unwrap();
+                let (op, token_id): (String, String) = (row.get(0)?, row.get(1)?);
+                Ok(entry(&op, &token_id, &row.get::<_, String>(2)?, expires_at))
+            });
+            *ledger.lock().unwrap() = rows.unwrap().map(Result::unwrap).collect();
+        }
     }
 
     /// Their base URLs.
@@ -117,6 +140,16 @@ impl Services {
 struct Manner {
     delay: Duration,
     hangs: Arc<AtomicBool>,
+    ledger: Ledger,
+}
+
+fn entry(client_ref: &str, token_id: &str, email: &str, expires_at: Timestamp) -> Value {
+    json!({
+        "token_id": token_id,
+        "client_ref": client_ref,
+        "user_email": email,
+        "expires_at": expires_at.to_string(),
+    })
 }
 
 async fn serve(manner: Manner) -> String {
@@ -125,21 +158,40 @@ async fn serve(manner: Manner) -> String {
     let routes = Router::new()
         .route("/api/internal/token-exchange", post(exchange))
         .route("/api/internal/token-revoke", post(|| async { Json(json!({"status": "ok"})) }))
+        .route("/api/internal/tokens", get(list))
         .with_state(manner);
     tokio::spawn(async move { axum::serve(listener, routes).await });
     format!("http://{address}")
 }
 
-async fn exchange(State(manner): State<Manner>) -> Json<Value> {
+async fn exchange(State(manner): State<Manner>, Json(asked): Json<Value>) -> Json<Value> {
     tokio::time::sleep(manner.delay).await;
     while manner.hangs.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let expires_at = Timestamp::now() + SignedDuration::from_hours(24 * 90);
+    let token_id = format!("tok_{:032x}", random());
+    let asked = |field: &str| asked[field].as_str().unwrap_or_default();
+    let issued = entry(asked("client_ref"), &token_id, asked("user_email"), expires_at);
+    manner.ledger.lock().unwrap().push(issued);
     Json(json!({
         "status": "ok",
         "api_key": format!("key_{:032x}", random()),
-        "token_id": format!("tok_{:032x}", random()),
+        "token_id": token_id,
         "expires_at": expires_at.to_string(),
     }))
+}
+
+/// So many entries are on a page of a list.
+const PAGE: usize = 200;
+
+async fn list(
+    State(manner): State<Manner>,
+    Query(asked): Query<BTreeMap<String, usize>>,
+) -> Json<Value> {
+    let ledger = manner.ledger.lock().unwrap();
+    let from = asked.get("cursor").copied().unwrap_or(0).min(ledger.len());
+    let end = (from + PAGE).min(ledger.len());
+    let next = (end < ledger.len()).then(|| end.to_string());
+    Json(json!({ "tokens": ledger[from..end], "next": next }))
 }

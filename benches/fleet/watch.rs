@@ -29,6 +29,7 @@ pub fn run(users: usize) {
     let dir = tempfile::tempdir().unwrap();
     fleet::write_files(dir.path(), users, services.addresses());
     drop(fleet::converge(dir.path(), users, true));
+    services.issued(dir.path());
     thread::sleep(Duration::from_secs(2)); // until the file counts as still
     let began = Instant::now();
     let watching = Watching::start(dir.path());
@@ -61,6 +62,7 @@ pub fn isolation(users: usize) {
     let dir = tempfile::tempdir().unwrap();
     fleet::write_files(dir.path(), users, services.addresses());
     drop(fleet::converge(dir.path(), users, true));
+    services.issued(dir.path());
     thread::sleep(Duration::from_secs(2));
     let watching = Watching::start(dir.path());
     watching.is_quiet();
