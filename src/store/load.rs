@@ -97,24 +97,19 @@ impl Store {
     fn load_elsewhere(&self, users: &BTreeSet<UserId>) -> Result<Elsewhere, StoreError> {
         let users = names(users);
         let sql = format!(
-            "SELECT service, count(DISTINCT user) FROM token WHERE {LIVE} AND user NOT {AMONG} \
-             GROUP BY service \
-             UNION ALL SELECT DISTINCT service, 0 FROM token WHERE {NOT_ENDED} AND user NOT {AMONG}"
+            "SELECT service, count(DISTINCT CASE WHEN {LIVE} THEN user END) FROM token \
+             INDEXED BY token_by_service WHERE {NOT_ENDED} AND user NOT {AMONG} GROUP BY service"
         );
-        let rows: Vec<(ServiceId, usize)> = self.collect(&sql, [&users], |row| {
+        let connections = self.collect(&sql, [&users], |row| {
             Ok((self.parse(row, 0, "service id")?, self.count(row, 1)?))
         })?;
-        let mut elsewhere = Elsewhere::default();
-        for (service, count) in rows {
-            *elsewhere.connections.entry(service).or_default() += count;
-        }
         let sql = format!(
-            "SELECT count(*) FROM (SELECT DISTINCT user FROM token WHERE {LIVE} AND user NOT {AMONG} \
-             LIMIT {MANY})"
+            "SELECT count(*) FROM (SELECT DISTINCT user FROM token INDEXED BY token_by_service \
+             WHERE {NOT_ENDED} AND {LIVE} AND user NOT {AMONG} LIMIT {MANY})"
         );
         let users = self.collect(&sql, [&users], |row| self.count(row, 0))?;
-        elsewhere.users = users.into_iter().sum();
-        Ok(elsewhere)
+        let connections = connections.into_iter().collect();
+        Ok(Elsewhere { connections, users: users.into_iter().sum() })
     }
 
     fn load_endpoints(&self) -> Result<BTreeMap<i64, Arc<Endpoint>>, StoreError> {

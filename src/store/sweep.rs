@@ -120,7 +120,7 @@ impl Store {
     /// # Errors
     /// The database's.
     pub fn live_ops(&self) -> Result<BTreeSet<OpId>, StoreError> {
-        let sql = format!("SELECT op FROM token WHERE {LIVE}");
+        let sql = format!("SELECT op FROM token WHERE {NOT_ENDED} AND {LIVE}");
         Ok(self.collect(&sql, [], |row| self.parse(row, 0, "op id"))?.into_iter().collect())
     }
 

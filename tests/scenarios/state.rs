@@ -196,11 +196,13 @@ fn a_file_that_is_no_database_is_never_taken_for_nobody() {
 #[test]
 fn a_newer_schema_is_refused_and_left_alone() {
     let (scene, key) = connected();
+    let pragma = "SELECT user_version FROM pragma_user_version";
+    let known: i64 = scene.database().query_row(pragma, [], |row| row.get(0)).unwrap();
     scene.database().pragma_update(None, "user_version", 99).unwrap();
     scene.disconnect("john", CRM);
     let before = (scene.files(), scene.dump());
     for command in ["plan", "status", "reconcile"] {
-        scene.run(&[command]).expect(1).says("has schema 99; this program knows 4");
+        scene.run(&[command]).expect(1).says(&format!("has schema 99; this program knows {known}"));
     }
     assert!(before == (scene.files(), scene.dump()), "nothing was changed");
     assert!(scene.works(CRM, &key));
@@ -212,7 +214,7 @@ fn an_older_schema_is_brought_up_to_date_by_a_pass_and_by_no_reader() {
     let database = scene.database();
     database
         .execute_batch(
-            "DROP INDEX token_live; DROP INDEX token_figures; DROP TABLE shown; DROP TABLE sweep; DROP TABLE stray; DROP TABLE stray_removal; \
+            "DROP INDEX token_by_service; DROP INDEX token_figures; DROP TABLE shown; DROP TABLE sweep; DROP TABLE stray; DROP TABLE stray_removal; \
          DROP TABLE missing; DROP TABLE reissue; PRAGMA user_version = 1",
         )
         .unwrap();
