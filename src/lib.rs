@@ -11,6 +11,8 @@ pub mod model;
 #[cfg(feature = "connector")]
 pub mod causes;
 #[cfg(feature = "connector")]
+pub mod file_marks;
+#[cfg(feature = "connector")]
 pub mod desired_history;
 #[cfg(feature = "connector")]
 pub mod desired_error;
@@ -44,6 +46,12 @@ pub mod nudge;
 pub mod watch;
 #[cfg(feature = "connector")]
 pub mod ops;
+#[cfg(feature = "connector")]
+pub mod editor;
+#[cfg(feature = "connector")]
+pub mod api;
+#[cfg(feature = "connector")]
+pub mod portal;
 #[cfg(feature = "connector")]
 pub mod doctor;
 #[cfg(feature = "connector")]

@@ -162,7 +162,7 @@ impl Store {
         Ok(Some(Delivery { at: self.time(row, 15)?, generation: self.number(row, 16)? }))
     }
 
-    fn load_installed(
+    pub(super) fn load_installed(
         &self,
         only: Option<&BTreeSet<UserId>>,
     ) -> Result<BTreeMap<UserId, BTreeMap<AccountName, Installed>>, StoreError> {
@@ -214,7 +214,7 @@ impl Store {
         Ok(rows.into_iter().collect())
     }
 
-    fn load_backoffs(
+    pub(super) fn load_backoffs(
         &self,
         only: Option<&BTreeSet<UserId>>,
     ) -> Result<BTreeMap<UserId, BTreeMap<ServiceId, Backoff>>, StoreError> {
@@ -378,11 +378,11 @@ impl Store {
 const AMONG: &str = "IN (SELECT value FROM json_each(?1))";
 
 /// Narrows a query to some users.
-fn and_of(only: Option<&BTreeSet<UserId>>) -> String {
+pub(super) fn and_of(only: Option<&BTreeSet<UserId>>) -> String {
     only.map(|_| format!("AND user {AMONG}")).unwrap_or_default()
 }
 
-fn values(only: Option<&BTreeSet<UserId>>) -> impl rusqlite::Params {
+pub(super) fn values(only: Option<&BTreeSet<UserId>>) -> impl rusqlite::Params {
     rusqlite::params_from_iter(only.map(names))
 }
 
