@@ -45,6 +45,8 @@ pub mod watch;
 #[cfg(feature = "connector")]
 pub mod ops;
 #[cfg(feature = "connector")]
+pub mod identity;
+#[cfg(feature = "connector")]
 pub mod doctor;
 #[cfg(feature = "connector")]
 pub mod cli;
