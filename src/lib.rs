@@ -47,6 +47,8 @@ pub mod watch;
 #[cfg(feature = "connector")]
 pub mod ops;
 #[cfg(feature = "connector")]
+pub mod identity;
+#[cfg(feature = "connector")]
 pub mod editor;
 #[cfg(feature = "connector")]
 pub mod api;
