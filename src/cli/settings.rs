@@ -15,12 +15,12 @@ use serde::Deserialize;
 use crate::exchange::Secrets;
 use crate::identity::IdentityConfig;
 use crate::installer::{Homes, Installer, Reach};
+use crate::listen::Address;
 use crate::model::guard::Limits;
 use crate::model::name::{AccountName, EnvName, UserId};
 use crate::model::plan::Scope;
 use crate::model::yaml::{self, Version1, YamlError};
 use crate::observe::Places;
-use crate::ops::OpsAddress;
 use crate::reconcile::Pass;
 
 const FILE: &str = "service-connector.yaml";
@@ -144,7 +144,7 @@ pub struct Overrides {
         value_name = "ADDRESS",
         hide_short_help = true
     )]
-    pub ops_listen: Option<OpsAddress>,
+    pub ops_listen: Option<Address>,
     /// What the log on standard error looks like [default: text]
     #[arg(
         long,
@@ -208,12 +208,16 @@ struct File {
     #[serde(default, deserialize_with = "yaml::present")]
     #[schemars(with = "String", length(min = 1))]
     unknown_person: Option<String>,
+    /// The names that the portal is reached by; without, any over its Unix socket, and this machine's
+    /// over TCP
+    #[serde(default, deserialize_with = "yaml::list")]
+    hosts: Vec<String>,
     /// Seconds between two looks at everything while watching
     look_every_seconds: Option<NonZeroU32>,
     /// While watching, where metrics and health are served: `127.0.0.1:PORT`, `[::1]:PORT` or
     /// `unix:PATH`
     #[schemars(with = "Option<String>")]
-    ops_listen: Option<OpsAddress>,
+    ops_listen: Option<Address>,
     /// What the log on standard error looks like
     log_format: Option<LogFormat>,
 }
@@ -324,7 +328,7 @@ pub struct Settings {
     /// How often everything is looked at while watching.
     pub look_every: Duration,
     /// Where metrics and health are served while watching.
-    pub ops_listen: Option<OpsAddress>,
+    pub ops_listen: Option<Address>,
     /// What the log looks like.
     pub log_format: LogFormat,
     /// By what a request to the portal may say whose it is. Paths are as they are to be opened.
@@ -333,6 +337,8 @@ pub struct Settings {
     pub admins: Vec<UserId>,
     /// What somebody is told whose address is nobody's in `people.yaml`.
     pub unknown_person: String,
+    /// The names that the portal is reached by; none: see `hosts` of the file.
+    pub hosts: Vec<String>,
     /// Whether an admin may approve in the portal what is held.
     pub portal_may_approve: bool,
     homes: Homes,
@@ -393,6 +399,7 @@ impl Settings {
             identity: file.identity.from(&base),
             admins: flags.admins.unwrap_or(file.admins),
             unknown_person: file.unknown_person.unwrap_or_else(|| UNKNOWN_PERSON.to_owned()),
+            hosts: file.hosts,
             portal_may_approve: guard.portal_may_approve,
             homes: named.homes(flags.homes_create)?,
             secrets: pick(flags.secrets, file.secrets),
@@ -424,6 +431,7 @@ impl Settings {
             limits: self.limits.clone(),
             installer: Arc::new(self.installer()),
             secrets_dir: self.secrets.clone(),
+            portal_may_approve: self.portal_may_approve,
             exchange: Arc::default(),
             clock: Timestamp::now,
         }
