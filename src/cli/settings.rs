@@ -1,27 +1,31 @@
 //! Where everything is: `service-connector.yaml`, `SC_…` variables and flags.
 
+mod file;
+mod overrides;
 mod trust;
 
 use std::io::Read as _;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use schemars::{JsonSchema, Schema};
-use serde::Deserialize;
 
 use crate::exchange::Secrets;
 use crate::identity::IdentityConfig;
-use crate::installer::{Homes, Installer, Reach};
+use crate::installer::{Homes, Installer};
 use crate::model::guard::Limits;
 use crate::model::name::{AccountName, EnvName, UserId};
 use crate::model::plan::Scope;
-use crate::model::yaml::{self, Version1, YamlError};
+use crate::model::yaml::{self, YamlError};
 use crate::observe::Places;
 use crate::ops::OpsAddress;
 use crate::reconcile::Pass;
+
+pub use file::json_schema;
+pub use overrides::{LogFormat, Overrides};
+
+use file::{File, HomesEntry};
 
 const FILE: &str = "service-connector.yaml";
 /// How often everything is looked at while watching, unless somebody says otherwise.
@@ -30,251 +34,6 @@ const LOOK_EVERY: Duration = Duration::from_hours(1);
 const UNKNOWN_PERSON: &str = "You are logged in, but not on the list of people that services can \
                               be connected for. Ask whoever runs this portal to add you.";
 const SYSTEM_DIR: &str = "/etc/service-connector";
-
-/// Settings of the configuration file, each as a flag or a variable.
-#[derive(clap::Args, Default)]
-#[command(next_help_heading = "Settings (each also in service-connector.yaml)")]
-pub struct Overrides {
-    /// The configuration file [default: /etc/service-connector/, else the working directory]
-    #[arg(long, global = true, env = "SC_CONFIG", value_name = "FILE", hide_short_help = true)]
-    pub config: Option<PathBuf>,
-    /// Whom root's process becomes before it touches anything but the configuration
-    #[arg(long, global = true, env = "SC_RUN_AS", value_name = "USER", hide_short_help = true)]
-    pub run_as: Option<AccountName>,
-    /// Who should be connected to what [default: state/desired.yaml]
-    #[arg(long, global = true, env = "SC_DESIRED", value_name = "FILE", hide_short_help = true)]
-    pub desired: Option<PathBuf>,
-    /// Who is who [default: state/people.yaml]
-    #[arg(long, global = true, env = "SC_PEOPLE", value_name = "FILE", hide_short_help = true)]
-    pub people: Option<PathBuf>,
-    /// The services, one file each [default: registry]
-    #[arg(long, global = true, env = "SC_REGISTRY", value_name = "DIR", hide_short_help = true)]
-    pub registry: Option<PathBuf>,
-    /// The skill templates [default: skills]
-    #[arg(long, global = true, env = "SC_SKILLS", value_name = "DIR", hide_short_help = true)]
-    pub skills: Option<PathBuf>,
-    /// Where the state is kept [default: state]
-    #[arg(long, global = true, env = "SC_STATE", value_name = "DIR", hide_short_help = true)]
-    pub state: Option<PathBuf>,
-    /// The key that seals keys at rest [default: sealing.key in the state directory]
-    #[arg(
-        long,
-        global = true,
-        env = "SC_SEALING_KEY",
-        value_name = "FILE",
-        hide_short_help = true
-    )]
-    pub sealing_key: Option<PathBuf>,
-    /// The directory of the homes, which are our own uid's [default: state/homes]
-    #[arg(long, global = true, env = "SC_HOMES", value_name = "DIR", hide_short_help = true)]
-    pub homes: Option<PathBuf>,
-    /// Homes of their accounts: the socket of the helper
-    #[arg(
-        long,
-        global = true,
-        env = "SC_HOMES_SOCKET",
-        value_name = "FILE",
-        hide_short_help = true
-    )]
-    pub homes_socket: Option<PathBuf>,
-    /// Homes of their accounts: the helper, to be started by `sudo -n`
-    #[arg(long, global = true, env = "SC_HOMES_SUDO", value_name = "FILE", hide_short_help = true)]
-    pub homes_sudo: Option<PathBuf>,
-    /// Homes of their accounts: the helper, to be started by a reconciler that is root itself
-    #[arg(
-        long,
-        global = true,
-        env = "SC_HOMES_HELPER",
-        value_name = "FILE",
-        hide_short_help = true
-    )]
-    pub homes_helper: Option<PathBuf>,
-    /// Whether homes that are not there are made [default: true]
-    #[arg(
-        long,
-        global = true,
-        env = "SC_HOMES_CREATE",
-        value_name = "BOOL",
-        hide_short_help = true
-    )]
-    pub homes_create: Option<bool>,
-    /// A directory with one file for each shared secret, looked at before the environment
-    #[arg(long, global = true, env = "SC_SECRETS", value_name = "DIR", hide_short_help = true)]
-    pub secrets: Option<PathBuf>,
-    /// How many connections a plan may always take away [default: 5]
-    #[arg(
-        long,
-        global = true,
-        env = "SC_GUARD_AT_LEAST",
-        value_name = "N",
-        hide_short_help = true
-    )]
-    pub guard_at_least: Option<usize>,
-    /// And how many of a hundred [default: 10]
-    #[arg(long, global = true, env = "SC_GUARD_PERCENT", value_name = "N", hide_short_help = true)]
-    pub guard_percent: Option<usize>,
-    /// Seconds between two looks at everything while watching, though nothing says that anything
-    /// changed [default: 3600]
-    #[arg(
-        long,
-        global = true,
-        env = "SC_LOOK_EVERY_SECONDS",
-        value_name = "N",
-        hide_short_help = true
-    )]
-    pub look_every_seconds: Option<NonZeroU32>,
-    /// Who may see everybody and offboard people in the portal, by user id, comma between them
-    /// [default: nobody]
-    #[arg(
-        long,
-        global = true,
-        env = "SC_ADMINS",
-        value_name = "USERS",
-        value_delimiter = ',',
-        hide_short_help = true
-    )]
-    pub admins: Option<Vec<UserId>>,
-    /// While watching, where metrics and health are served: `127.0.0.1:PORT`, `[::1]:PORT` or
-    /// `unix:PATH`
-    /// [default: nowhere]
-    #[arg(
-        long,
-        global = true,
-        env = "SC_OPS_LISTEN",
-        value_name = "ADDRESS",
-        hide_short_help = true
-    )]
-    pub ops_listen: Option<OpsAddress>,
-    /// What the log on standard error looks like [default: text]
-    #[arg(
-        long,
-        global = true,
-        env = "SC_LOG_FORMAT",
-        value_name = "FORMAT",
-        hide_short_help = true
-    )]
-    pub log_format: Option<LogFormat>,
-}
-
-/// What the log looks like.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum LogFormat {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// One JSON object a line, with the spans that it is in.
-    Json,
-}
-
-/// The JSON Schema of `service-connector.yaml`.
-pub fn json_schema() -> Schema {
-    crate::model::schema::of::<File>("service-connector.yaml: where everything is")
-}
-
-/// The configuration file. It holds no secret, only where to find them.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(rename = "version")]
-    _version: Option<Version1>,
-    /// Whom root's process becomes before it touches anything but the configuration
-    user: Option<AccountName>,
-    /// Who should be connected to what
-    desired: Option<PathBuf>,
-    /// Who is who
-    people: Option<PathBuf>,
-    /// The services, one file each
-    registry: Option<PathBuf>,
-    /// The skill templates
-    skills: Option<PathBuf>,
-    /// Where the state is kept
-    state: Option<PathBuf>,
-    /// The key that seals keys at rest
-    sealing_key: Option<PathBuf>,
-    /// Where people's homes are
-    homes: Option<HomesEntry>,
-    /// A directory with one file for each shared secret
-    secrets: Option<PathBuf>,
-    /// How much a plan may take away
-    guard: Option<Guard>,
-    /// By what a request to the portal may say whose it is
-    #[serde(default)]
-    identity: IdentityConfig,
-    /// Who may see everybody and offboard people in the portal, by user id
-    #[serde(default, deserialize_with = "yaml::list")]
-    admins: Vec<UserId>,
-    /// What somebody is told whose address is nobody's in people.yaml: whom to ask
-    #[serde(default, deserialize_with = "yaml::present")]
-    #[schemars(with = "String", length(min = 1))]
-    unknown_person: Option<String>,
-    /// Seconds between two looks at everything while watching
-    look_every_seconds: Option<NonZeroU32>,
-    /// While watching, where metrics and health are served: `127.0.0.1:PORT`, `[::1]:PORT` or
-    /// `unix:PATH`
-    #[schemars(with = "Option<String>")]
-    ops_listen: Option<OpsAddress>,
-    /// What the log on standard error looks like
-    log_format: Option<LogFormat>,
-}
-
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct HomesEntry {
-    /// The directory of the homes, which are our own uid's
-    direct: Option<PathBuf>,
-    /// Homes of their accounts: the socket of the helper
-    socket: Option<PathBuf>,
-    /// Homes of their accounts: the helper, to be started by `sudo -n`
-    sudo: Option<PathBuf>,
-    /// Homes of their accounts: the helper, to be started by a reconciler that is root itself
-    helper: Option<PathBuf>,
-    /// Whether homes that are not there are made
-    create: Option<bool>,
-}
-
-impl HomesEntry {
-    fn ways(&self) -> usize {
-        [&self.direct, &self.socket, &self.sudo, &self.helper].into_iter().flatten().count()
-    }
-
-    /// Paths as meant from this directory.
-    fn from(self, base: &Path) -> Self {
-        let from = |path: Option<PathBuf>| path.map(|path| base.join(path));
-        Self {
-            direct: from(self.direct),
-            socket: from(self.socket),
-            sudo: from(self.sudo),
-            helper: from(self.helper),
-            create: self.create,
-        }
-    }
-
-    fn homes(self, create: Option<bool>) -> Result<Homes, SettingsError> {
-        if self.ways() > 1 {
-            return Err(SettingsError::TwoWays);
-        }
-        let reach = self.socket.map(Reach::Socket).or(self.sudo.map(Reach::Sudo));
-        if let Some(reach) = reach.or(self.helper.map(Reach::Started)) {
-            return Ok(Homes::Helper(reach));
-        }
-        let dir = self.direct.unwrap_or_else(|| PathBuf::from("state/homes"));
-        Ok(Homes::Direct { dir, create: create.or(self.create).unwrap_or(true) })
-    }
-}
-
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Guard {
-    /// So many connections may always go
-    at_least: Option<usize>,
-    /// And so many of a hundred
-    percent: Option<usize>,
-    /// Whether an admin may approve in the portal what is held; a shell on the server is needed
-    /// without
-    #[serde(default)]
-    portal_may_approve: bool,
-}
 
 /// The configuration could not be used.
 #[derive(Debug, thiserror::Error)]
