@@ -12,5 +12,7 @@ mod headers;
 mod jwt;
 #[path = "support/python.rs"]
 mod python;
+#[path = "identity/snippets.rs"]
+mod snippets;
 #[path = "identity/together.rs"]
 mod together;
