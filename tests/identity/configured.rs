@@ -10,7 +10,7 @@ use crate::asked::{Keys, configure};
 
 fn error(text: &str) -> String {
     let error = configure(text).err();
-    error.map(|error| error.to_string()).unwrap_or_else(|| panic!("this starts: {text}"))
+    error.map_or_else(|| panic!("this starts: {text}"), |error| error.to_string())
 }
 
 fn flask(key_file: &Path, more: &str) -> String {
@@ -62,7 +62,7 @@ fn a_key_that_is_no_key_is_refused() {
         let said = error(&flask(&keys.put("key", key.as_bytes(), 0o600), ""));
         assert!(said.contains("fewer than 16 bytes"), "{said}");
     }
-    let said = error(&flask(&keys.put("key", &[b'k'; 20_000], 0o600), ""));
+    let said = error(&flask(&keys.put("key", &vec![b'k'; 20_000], 0o600), ""));
     assert!(said.contains("longer than any key"), "{said}");
     assert!(error(&flask(keys.dir(), "")).contains("key file"));
     let missing = keys.dir().join("missing");

@@ -96,17 +96,17 @@ impl Portal {
         Self { keys, key, identity, now }
     }
 
-    fn order(&self, session: Value) -> Value {
+    fn order(&self, session: &Value) -> Value {
         self.order_at(session, self.now)
     }
 
-    fn order_at(&self, session: Value, at: Timestamp) -> Value {
+    fn order_at(&self, session: &Value, at: Timestamp) -> Value {
         json!({ "key": hex(&self.key), "at": at.as_second(), "session": session })
     }
 
     /// As the real Flask would not do it.
     fn forge(&self, signer: Value) -> Value {
-        let mut order = self.order(eva());
+        let mut order = self.order(&eva());
         order["signer"] = signer;
         order
     }
@@ -154,7 +154,7 @@ fn a_session_of_the_real_flask_says_who_asks() {
             "pair": { "!": "(1, 2)" },
         }),
     ];
-    let orders: Vec<Value> = sessions.into_iter().map(|session| portal.order(session)).collect();
+    let orders: Vec<Value> = sessions.iter().map(|session| portal.order(session)).collect();
     let cookies = flasks_cookies(&orders);
     for (cookie, order) in cookies.iter().zip(&orders) {
         assert_eq!(portal.ask(cookie), EVA, "{order}");
@@ -183,7 +183,7 @@ fn a_session_of_somebody_who_is_not_logged_in_is_nobodys() {
         json!({ "user": { "email": "évà@your-domain.com" } }),
     ];
     let orders: Vec<Value> =
-        nobody.iter().chain(&no_address).map(|session| portal.order(session.clone())).collect();
+        nobody.iter().chain(&no_address).map(|session| portal.order(session)).collect();
     for (place, cookie) in flasks_cookies(&orders).iter().enumerate() {
         let expected =
             if place < nobody.len() { "nobody".to_owned() } else { said(Why::NoAddress) };
@@ -205,7 +205,7 @@ fn a_session_ends_and_none_is_from_the_future() {
     ];
     let at = |offset| portal.now + SignedDuration::from_secs(offset);
     let orders: Vec<Value> =
-        cases.iter().map(|(offset, _)| portal.order_at(eva(), at(*offset))).collect();
+        cases.iter().map(|(offset, _)| portal.order_at(&eva(), at(*offset))).collect();
     for (cookie, (offset, expected)) in flasks_cookies(&orders).iter().zip(&cases) {
         assert_eq!(portal.ask(cookie), *expected, "{offset} s");
     }
@@ -214,7 +214,7 @@ fn a_session_ends_and_none_is_from_the_future() {
 #[test]
 fn a_session_that_another_signed_is_refused() {
     let portal = Portal::new();
-    let mut of_another_key = portal.order(eva());
+    let mut of_another_key = portal.order(&eva());
     of_another_key["key"] = hex(&[7; 32]).into();
     let mut orders = vec![of_another_key];
     for signer in [
@@ -263,7 +263,7 @@ fn a_session_that_is_signed_and_unusable_is_refused() {
 fn a_session_with_any_byte_changed_is_refused() {
     let portal = Portal::new();
     let packed = json!({ "n": "x".repeat(300), "user": { "email": "eva@your-domain.com" } });
-    for cookie in flasks_cookies(&[portal.order(eva()), portal.order(packed)]) {
+    for cookie in flasks_cookies(&[portal.order(&eva()), portal.order(&packed)]) {
         assert_eq!(portal.ask(&cookie), EVA);
         for place in 0..cookie.len() {
             let (before, after) = (&cookie[..place], &cookie[place + 1..]);
@@ -284,7 +284,7 @@ fn a_session_with_any_byte_changed_is_refused() {
 #[test]
 fn two_cookies_of_one_name_are_refused() {
     let portal = Portal::new();
-    let cookie = &flasks_cookies(&[portal.order(eva())])[0];
+    let cookie = &flasks_cookies(&[portal.order(&eva())])[0];
     let pair = format!("session={cookie}");
     for lines in [
         vec![format!("{pair}; {pair}")],
@@ -309,9 +309,9 @@ fn a_line_end_in_the_key_file_is_part_of_the_key_or_not() {
     for end in ["\n", "\r\n"] {
         let with_end = [&portal.key, end.as_bytes()].concat();
         portal.keys.put("secret_key", &with_end, 0o600);
-        let mut order = portal.order(eva());
+        let mut order = portal.order(&eva());
         order["key"] = hex(&with_end).into();
-        for cookie in flasks_cookies(&[portal.order(eva()), order]) {
+        for cookie in flasks_cookies(&[portal.order(&eva()), order]) {
             assert_eq!(portal.ask(&cookie), EVA, "{end:?}");
         }
     }
@@ -320,7 +320,7 @@ fn a_line_end_in_the_key_file_is_part_of_the_key_or_not() {
 #[test]
 fn a_new_key_counts_at_once_and_a_lost_one_lets_nobody_in() {
     let portal = Portal::new();
-    let cookie = &flasks_cookies(&[portal.order(eva())])[0];
+    let cookie = &flasks_cookies(&[portal.order(&eva())])[0];
     assert_eq!(portal.ask(cookie), EVA);
     let path = portal.keys.put("secret_key", &[b'k'; 32], 0o600);
     assert_eq!(portal.ask(cookie), said(Why::Signature));

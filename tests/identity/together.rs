@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use jiff::Timestamp;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::json;
-use service_connector::identity::{By, DEMO_COOKIE, Identity, Peer, Why};
+use service_connector::identity::{By, DEMO_COOKIE, Identity, IdentityConfig, Peer, Why};
 use service_connector::model::name::Email;
 
 use crate::asked::{Keys, configure, headers, said, tcp, who};
@@ -59,7 +59,7 @@ impl Portal {
 fn where_nothing_is_configured_nobody_is_anybody() {
     for text in ["{}", ""] {
         let identity = if text.is_empty() {
-            Identity::new(&Default::default()).unwrap()
+            Identity::new(&IdentityConfig::default()).unwrap()
         } else {
             configure(text).unwrap()
         };
