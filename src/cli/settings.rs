@@ -104,11 +104,12 @@ impl Settings {
     ///
     /// # Errors
     /// The configuration cannot be read or is wrong.
-    pub fn find(flags: Overrides) -> Result<Self, SettingsError> {
+    pub fn find(mut flags: Overrides) -> Result<Self, SettingsError> {
         let path = config_path(flags.config.as_deref())?;
-        let file = path.as_deref().map(read).transpose()?.unwrap_or_default();
+        let mut file = path.as_deref().map(read).transpose()?.unwrap_or_default();
         // Paths in the file are meant from where the file is.
         let base = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+        let places = places(&mut flags, &mut file, &base);
         let of_flags = HomesEntry {
             direct: flags.homes,
             socket: flags.homes_socket,
@@ -123,29 +124,12 @@ impl Settings {
         } else {
             of_file.from(&base)
         };
-        let guard = file.guard.unwrap_or_default();
-        let pick = |flag: Option<PathBuf>, file: Option<PathBuf>| {
-            flag.or_else(|| file.map(|path| base.join(path)))
-        };
-        let or =
-            |found: Option<PathBuf>, default: &str| found.unwrap_or_else(|| PathBuf::from(default));
-        let state = or(pick(flags.state, file.state), "state");
-        let sealing_key = pick(flags.sealing_key, file.sealing_key);
-        let places = Places {
-            desired: or(pick(flags.desired, file.desired), "state/desired.yaml"),
-            people: or(pick(flags.people, file.people), "state/people.yaml"),
-            registry: or(pick(flags.registry, file.registry), "registry"),
-            skills: or(pick(flags.skills, file.skills), "skills"),
-            sealing_key: sealing_key.unwrap_or_else(|| state.join("sealing.key")),
-            state,
-        };
-        let defaults = Limits::default();
+        let (guard, defaults) = (file.guard.unwrap_or_default(), Limits::default());
+        let look_every = flags.look_every_seconds.or(file.look_every_seconds);
         Ok(Self {
             places,
             run_as: flags.run_as.or(file.user),
-            look_every: flags
-                .look_every_seconds
-                .or(file.look_every_seconds)
+            look_every: look_every
                 .map_or(LOOK_EVERY, |seconds| Duration::from_secs(u64::from(seconds.get()))),
             ops_listen: flags.ops_listen.or(file.ops_listen.map(|address| address.from(&base))),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
@@ -154,7 +138,7 @@ impl Settings {
             unknown_person: file.unknown_person.unwrap_or_else(|| UNKNOWN_PERSON.to_owned()),
             portal_may_approve: guard.portal_may_approve,
             homes: named.homes(flags.homes_create)?,
-            secrets: pick(flags.secrets, file.secrets),
+            secrets: flags.secrets.or_else(|| file.secrets.map(|path| base.join(path))),
             limits: Limits {
                 at_least: flags.guard_at_least.or(guard.at_least).unwrap_or(defaults.at_least),
                 percent: flags.guard_percent.or(guard.percent).unwrap_or(defaults.percent),
@@ -199,6 +183,25 @@ impl Settings {
     /// How homes are reached.
     pub fn homes(&self) -> &Homes {
         &self.homes
+    }
+}
+
+/// The files and directories. What the file names is meant from where the file is.
+fn places(flags: &mut Overrides, file: &mut File, base: &Path) -> Places {
+    let pick = |flag: &mut Option<PathBuf>, file: &mut Option<PathBuf>| {
+        flag.take().or_else(|| file.take().map(|path| base.join(path)))
+    };
+    let or =
+        |found: Option<PathBuf>, default: &str| found.unwrap_or_else(|| PathBuf::from(default));
+    let state = or(pick(&mut flags.state, &mut file.state), "state");
+    let sealing_key = pick(&mut flags.sealing_key, &mut file.sealing_key);
+    Places {
+        desired: or(pick(&mut flags.desired, &mut file.desired), "state/desired.yaml"),
+        people: or(pick(&mut flags.people, &mut file.people), "state/people.yaml"),
+        registry: or(pick(&mut flags.registry, &mut file.registry), "registry"),
+        skills: or(pick(&mut flags.skills, &mut file.skills), "skills"),
+        sealing_key: sealing_key.unwrap_or_else(|| state.join("sealing.key")),
+        state,
     }
 }
 
