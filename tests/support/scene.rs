@@ -422,12 +422,12 @@ impl Scene {
         rows.map(Result::unwrap).collect()
     }
 
-    /// Every row of every table as text; the row that remembers the last pass is left out.
+    /// Every row of every table as text, but for what each pass leaves to be shown.
     pub fn dump(&self) -> String {
         let database = self.database();
         let mut dump = String::new();
         let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND \
-                   name NOT IN ('pass', 'shown')";
+                   name NOT IN ('pass', 'shown', 'kept_back')";
         let mut tables = database.prepare(sql).unwrap();
         for table in tables.query_map([], |row| row.get::<_, String>(0)).unwrap() {
             let table = table.unwrap();
