@@ -112,7 +112,7 @@ export const BASE_CSS = `
 :host([hidden]),[hidden]{display:none!important}
 :host([theme=light]){color-scheme:light}:host([theme=dark]){color-scheme:dark}:host([theme=auto]){color-scheme:light dark}
 *{box-sizing:border-box}h2,h3,p,ul,ol,pre{margin:0;padding:0;font-size:inherit}ul{list-style:none}
-h2{font-size:1.125rem;font-weight:650;letter-spacing:-.011em}
+h2{font-size:1.125rem;font-weight:650}
 a{color:var(--accent);text-underline-offset:2px}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 code{font:.8125rem/1.25rem ui-monospace,Menlo,Consolas,"Liberation Mono",monospace;padding:2px 7px;border:var(--line);border-radius:6px;background:var(--sunken)}
@@ -159,7 +159,7 @@ background:var(--surface);box-shadow:var(--shadow)}
 @keyframes move{from{transform:translateX(-100%)}to{transform:translateX(100%)}}
 .top{display:flex;align-items:center;gap:12px}.top>div{min-width:0}
 .icon{--ink:oklch(from var(--accent) l c var(--hue,270));display:grid;place-items:center;flex:none;width:44px;height:44px;border-radius:calc(var(--radius)*.75);overflow:hidden;
-color:var(--ink);background:color-mix(in srgb,var(--ink) 11%,var(--surface));font-weight:650;font-size:.9375rem}
+color:color-mix(in srgb,var(--ink) 70%,var(--text));background:color-mix(in srgb,var(--ink) 11%,var(--surface));font-weight:650;font-size:.9375rem}
 .icon img,.icon i{width:26px;height:26px;object-fit:contain}
 .icon i{background:currentColor;mask:center/contain no-repeat}
 h3{font-size:1rem;font-weight:620;line-height:1.35;margin-bottom:3px}
@@ -201,7 +201,7 @@ export function button(label, kind, click) {
 	}, label);
 }
 
-/* One question at a time. `choices`: label, class, what it does. Escape changes nothing. */
+/* One question at a time. `choices`: label, class, what it does. */
 export function openDialog(root, title, body, choices) {
 	const close = () => dialog.close();
 	const heading = h("h2", { id: "ask" }, title);
@@ -223,7 +223,7 @@ export function openDialog(root, title, body, choices) {
 function icon(service) {
 	const initials = (service.name.match(/[\p{L}\p{N}]+/gu) ?? []).map((word) => word[0]).slice(0, 2).join("").toUpperCase();
 	const el = h("span", { class: "icon", "aria-hidden": "true" }, initials);
-	const hue = [...service.id].reduce((sum, letter) => (sum * 33 + letter.charCodeAt(0)) % 360, 7);
+	const hue = [...service.id].reduce((sum, letter) => (sum * 33 + letter.charCodeAt(0) * 47) % 360, 0);
 	el.style.setProperty("--hue", hue);
 	if (!service.icon) return el;
 	const image = h("img", { alt: "" });
@@ -319,14 +319,14 @@ class ServiceConnectors extends HTMLElement {
 		const stream = (this.stream = new EventSource(`${this.api}/events`));
 		stream.addEventListener("card", (event) => {
 			this.#seen += 1;
+			this.#failures = 0;
 			this.#take(JSON.parse(event.data));
+			this.#status();
 		});
 		stream.addEventListener("error", () => {
-			if (stream !== this.stream) return;
+			if (stream !== this.stream || !this.#seen) return;
 			this.#seen = 0;
-			this.#status();
-			clearTimeout(this.timer);
-			this.timer = setTimeout(() => this.#load(), 500);
+			this.#load();
 		});
 	}
 
@@ -451,7 +451,7 @@ class ServiceConnectors extends HTMLElement {
 		const from = this.shadowRoot.activeElement;
 		const dialog = openDialog(this.section, title, body, choices);
 		Object.assign(dialog, { id, needs });
-		dialog.addEventListener("close", () => !from?.isConnected && this.title_.focus());
+		dialog.addEventListener("close", () => from && !from.isConnected && this.title_.focus());
 	}
 
 	#disconnect(service) {
@@ -490,7 +490,7 @@ class ServiceConnectors extends HTMLElement {
 		const acts = [];
 		if (again) acts.push([again, `${again} ${name}`, "main", call("connect", {}, "connecting")]);
 		if (state === "expiring_soon" && may("rotate")) {
-			acts.push(["Renew now", `Renew ${name} now`, "main", call("rotate", { leaked: false }, "renewing")]);
+			acts.push(["Renew", `Renew ${name}`, "main", call("rotate", { leaked: false }, "renewing")]);
 		}
 		if (may("disconnect")) acts.push(["Disconnect", `Disconnect ${name}`, "", () => this.#disconnect(service)]);
 		if (may("rotate")) acts[2] = ["Key leaked?", `My ${name} key leaked`, "quiet", () => this.#leaked(service)];
@@ -526,7 +526,7 @@ class ServiceConnectors extends HTMLElement {
 		const held = services.filter((service) => service.connected && service.generation != null);
 		const missing = held.filter((service) => !service.laptops).map((service) => service.name);
 		const laptops = this.data.laptops ?? [];
-		const stale = laptops.some((laptop) => laptop.current === false);
+		const stale = laptops.every((laptop) => !laptop.current);
 		const last = laptops.map((laptop) => laptop.at).sort().at(-1);
 		this.sync.classList.toggle("todo", missing.length > 0);
 		const say = (title, ...words) => fill(this.words, h("strong", null, title), h("p", null, ...words));
@@ -611,7 +611,7 @@ class ServiceConnectors extends HTMLElement {
 			el.ariaDisabled = String(off);
 			el.hidden = !view.acts[n];
 		});
-		if (focused?.hidden) (view.buttons.find((el) => !el.hidden) ?? view.name).focus();
+		if (focused?.hidden || focused === view.name) (view.buttons.find((el) => !el.hidden) ?? view.name).focus();
 	}
 }
 
