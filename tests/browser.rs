@@ -1,7 +1,7 @@
 //! What people see, in Debian's Chromium: the card, the pages around it, the fleet.
 //!
 //! Screenshots for the README: `SC_SCREENSHOTS=docs/screenshots cargo test --test browser screenshots`
-//! (they look best with Debian's fonts-inter).
+//! (needs Debian's pngquant and fonts-inter beside the browser).
 
 #[path = "browser/accessible.rs"]
 mod accessible;

@@ -63,7 +63,12 @@ async fn the_fleet_keeps_nobody_out() {
         let chrome = Chrome::start().await;
         chrome.open(&format!("{}fleet", portal.page())).await;
         chrome.reads_anywhere("hana there is no account").await;
-        chrome.inside("root.querySelectorAll('details').forEach((el) => { el.open = true; });", Vec::new()).await;
+        chrome
+            .inside(
+                "root.querySelectorAll('details').forEach((el) => { el.open = true; });",
+                Vec::new(),
+            )
+            .await;
         nothing_is_found(&chrome, "the fleet").await;
         chrome.press(if may_approve { "Look, and approve" } else { "Offboard user00" }).await;
         nothing_is_found(&chrome, "a dialog of the fleet").await;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 /// How long something may take until it is seen: a build machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What WebDriver calls the id of an element.
+/// What `WebDriver` calls the id of an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// Nothing that talks to anybody but the page.
@@ -68,7 +68,8 @@ impl Chrome {
 
     /// How wide the page is, and whether the system is dark.
     pub async fn look(&self, width: u32, dark: bool) {
-        let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+        let metrics =
+            json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
         self.devtools("Emulation.setDeviceMetricsOverride", metrics).await;
         let scheme = if dark { "dark" } else { "light" };
         let features = json!([
@@ -133,6 +134,12 @@ struct Driver {
 
 impl Driver {
     fn start() -> Self {
+        // Two that start at once may choose the same port: the other one says so and ends.
+        let begun = (0..10).find_map(|_| Self::try_start());
+        begun.expect("chromedriver starts (Debian: apt-get install chromium chromium-driver)")
+    }
+
+    fn try_start() -> Option<Self> {
         // Chromium's profile goes there, and with it.
         let scratch = tempfile::tempdir().unwrap();
         let mut child = Command::new("chromedriver")
@@ -144,14 +151,12 @@ impl Driver {
             .spawn()
             .expect("chromedriver is there (Debian: apt-get install chromium chromium-driver)");
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let port = lines
-            .map_while(Result::ok)
-            .find_map(|line| {
-                let (_, port) = line.split_once("started successfully on port ")?;
-                port.trim_end_matches('.').parse().ok()
-            })
-            .expect("chromedriver says its port");
-        Self { child, port, _scratch: scratch }
+        let mut driver = Self { child, port: 0, _scratch: scratch };
+        driver.port = lines.map_while(Result::ok).find_map(|line| {
+            let (_, port) = line.split_once("started successfully on port ")?;
+            port.trim_end_matches('.').parse().ok()
+        })?;
+        Some(driver)
     }
 
     fn url(&self) -> String {

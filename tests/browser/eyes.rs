@@ -30,7 +30,9 @@ impl Chrome {
 
     /// Waits until a service's card says this somewhere.
     pub async fn reads(&self, id: &str, wanted: &str) {
-        let script = script("return text(card(arguments[0]))?.includes(arguments[1]) || text(card(arguments[0]));");
+        let script = script(
+            "return text(card(arguments[0]))?.includes(arguments[1]) || text(card(arguments[0]));",
+        );
         let args = vec![json!(id), json!(wanted)];
         self.until(&format!("{wanted:?} on the card of {id}"), &script, args, &json!(true)).await;
     }
@@ -42,7 +44,8 @@ impl Chrome {
              const whole = root ? [...root.children].map(text).join(' ') : null;
              return whole?.includes(arguments[0]) || all;",
         );
-        self.until(&format!("{wanted:?} somewhere"), &script, vec![json!(wanted)], &json!(true)).await;
+        self.until(&format!("{wanted:?} somewhere"), &script, vec![json!(wanted)], &json!(true))
+            .await;
     }
 
     /// Waits until this was said to a screen reader.
@@ -51,7 +54,8 @@ impl Chrome {
             "const said = [...root.querySelectorAll('[aria-live=polite]')].map((el) => el.textContent).join(' | ');
              return said.includes(arguments[0]) || said;",
         );
-        self.until(&format!("{wanted:?} is said"), &script, vec![json!(wanted)], &json!(true)).await;
+        self.until(&format!("{wanted:?} is said"), &script, vec![json!(wanted)], &json!(true))
+            .await;
     }
 
     /// All of a service's card, as it is read now.

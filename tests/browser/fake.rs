@@ -55,7 +55,8 @@ impl Portal {
     /// With the three services, none connected.
     pub fn start() -> Self {
         let services = world::SERVICES.iter();
-        let services = services.map(|(id, name, about)| world::service(id, name, about, "not_connected"));
+        let services =
+            services.map(|(id, name, about)| world::service(id, name, about, "not_connected"));
         Self::with(services.collect())
     }
 
@@ -251,7 +252,10 @@ fn call(shared: &Arc<(Mutex<World>, Condvar)>, name: &str, body: &Value) -> Answ
         return problem(status, said);
     }
     let Some(id) = body["service_id"].as_str().map(str::to_owned) else {
-        return json_answer(202, &json!({ "ok": true, "message": format!("Done: {name}."), "revision": "" }));
+        return json_answer(
+            202,
+            &json!({ "ok": true, "message": format!("Done: {name}."), "revision": "" }),
+        );
     };
     let (now, next) = match name {
         "disconnect" => ("disconnecting", "not_connected"),
@@ -272,10 +276,13 @@ fn call(shared: &Arc<(Mutex<World>, Condvar)>, name: &str, body: &Value) -> Answ
     }
     let service = world.service(&id).clone();
     let revision = world.revision();
-    json_answer(202, &json!({
-        "ok": true, "message": "", "state": now, "changed": true, "revision": revision,
-        "service": service,
-    }))
+    json_answer(
+        202,
+        &json!({
+            "ok": true, "message": "", "state": now, "changed": true, "revision": revision,
+            "service": service,
+        }),
+    )
 }
 
 fn json_answer(status: u16, body: &Value) -> Answer {
@@ -318,8 +325,11 @@ fn asset(name: &str) -> Answer {
     let (path, kind) = match name.rsplit_once('.') {
         Some((_, "js")) => (source("src/web/assets").join(name), "text/javascript"),
         Some((_, "css")) => (source("src/web/assets").join(name), "text/css"),
-        Some((_, "svg")) => (source("registry").join(name.trim_start_matches("icons/")), "image/svg+xml"),
+        Some((_, "svg")) => {
+            (source("registry").join(name.trim_start_matches("icons/")), "image/svg+xml")
+        }
         _ => return problem(404, "There is nothing here."),
     };
-    fs::read(path).map_or_else(|_| problem(404, "There is nothing here."), |body| Answer::ok(kind, body))
+    fs::read(path)
+        .map_or_else(|_| problem(404, "There is nothing here."), |body| Answer::ok(kind, body))
 }

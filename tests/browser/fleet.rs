@@ -36,22 +36,36 @@ pub fn answer(world: &World, query: &str) -> Value {
             { "id": "crm", "name": "CRM", "connections": 30, "health": "ok", "message": "", "possible_orphans": 2 },
             { "id": "invoicing", "name": "Invoicing", "connections": 30, "health": "down",
               "message": "No answer within 10 seconds.", "possible_orphans": 0 },
+            { "id": "purchase_orders", "name": "Purchase Orders", "connections": 0, "health": "unknown",
+              "message": "", "possible_orphans": 0 },
         ],
         "connections": shown,
         "debts": [{ "user": "eva", "service": "crm", "since": world::hours(-75), "why": "disconnected" }],
         "held": world.held,
-        "expiries": (1..60).map(|n| json!({
-            "date": world::hours(n * 24).split_once('T').unwrap().0,
-            "service": if n % 2 == 0 { "crm" } else { "invoicing" }, "tokens": 2 + n % 7,
-        })).collect::<Vec<_>>(),
+        "expiries": expiries(),
         "last_pass": { "at": world::hours(0), "took_ms": 15, "exit": 3, "summary": "1 issued, 30 held." },
     })
+}
+
+/// A few keys of each service for each day of the next weeks.
+fn expiries() -> Vec<Value> {
+    let days = 1..42_i64;
+    days.flat_map(|n| {
+        let day = world::hours(n * 24);
+        world::SERVICES.map(|(service, ..)| {
+            let length = i64::try_from(service.len()).unwrap();
+            let tokens = (n * n * 7 + length * 5) % 11 + n / 8;
+            json!({ "date": day.split_once('T').unwrap().0, "service": service, "tokens": tokens })
+        })
+    })
+    .collect()
 }
 
 /// The plan, as last recorded.
 pub fn plan() -> Value {
     let held = json!({ "key": "held", "op": "sc1:a:b", "fingerprint": "k:7d31", "rendition": "", "status": null });
-    let new = json!({ "key": "new", "op": null, "fingerprint": null, "rendition": "", "status": null });
+    let new =
+        json!({ "key": "new", "op": null, "fingerprint": null, "rendition": "", "status": null });
     json!({ "version": 1, "at": world::hours(0), "text": "+ john crm\n- eva crm\n", "plan": {
         "version": 1, "digest": "41".repeat(32), "held_digest": "9f".repeat(32), "at": world::hours(0),
         "actions": [

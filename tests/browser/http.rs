@@ -1,5 +1,6 @@
 //! As much of HTTP as a fake portal needs: one request a connection, and a stream of events.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -60,7 +61,7 @@ impl Answer {
             self.body.len()
         );
         for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            write!(head, "{name}: {value}\r\n").unwrap();
         }
         head.push_str("\r\n");
         // A browser that went away meanwhile is none of our business.

@@ -65,8 +65,16 @@ async fn the_card_takes_the_looks_of_the_page_it_is_in() {
     chrome.inside("root.host.style.setProperty('--sc-surface', 'rgb(1, 2, 3)');", Vec::new()).await;
     assert_eq!(chrome.inside(paper, Vec::new()).await, "rgb(1, 2, 3)");
     chrome.inside("root.host.style.removeProperty('--sc-surface'); document.documentElement.style.removeProperty('--sc-surface');", Vec::new()).await;
-    chrome.inside("root.host.setAttribute('theme', 'dark'); root.host.setAttribute('heading', 'Keys');", Vec::new()).await;
-    assert_eq!(chrome.inside("return getComputedStyle(root.host).colorScheme;", Vec::new()).await, "dark");
+    chrome
+        .inside(
+            "root.host.setAttribute('theme', 'dark'); root.host.setAttribute('heading', 'Keys');",
+            Vec::new(),
+        )
+        .await;
+    assert_eq!(
+        chrome.inside("return getComputedStyle(root.host).colorScheme;", Vec::new()).await,
+        "dark"
+    );
     chrome.reads_anywhere("Keys").await;
 }
 

@@ -22,7 +22,12 @@ const LOOKS: [Look; 12] = [
     ("failed", "Failed", "Ask its owner", &["Try again CRM", "Disconnect CRM"]),
     ("service_down", "Service down", "does not answer", &["Disconnect CRM", "My CRM key leaked"]),
     ("not_allowed", "Not available", "Ask them for access", &[]),
-    ("held", "Waits for an admin", "Your key works until then", &["Disconnect CRM", "My CRM key leaked"]),
+    (
+        "held",
+        "Waits for an admin",
+        "Your key works until then",
+        &["Disconnect CRM", "My CRM key leaked"],
+    ),
     ("disconnecting", "Disconnecting", "taken back", &[]),
     ("blocked", "Needs an admin", "account on the server is missing", &["Disconnect CRM"]),
 ];
@@ -105,7 +110,10 @@ async fn words_of_a_service_stay_words() {
     let chrome = Chrome::start().await;
     chrome.open(&portal.page()).await;
     chrome.reads("crm", hostile).await;
-    assert_eq!(chrome.inside("return root.querySelectorAll('b, [onerror]').length;", Vec::new()).await, 0);
+    assert_eq!(
+        chrome.inside("return root.querySelectorAll('b, [onerror]').length;", Vec::new()).await,
+        0
+    );
     assert_ne!(chrome.client.title().await.unwrap(), "taken");
 }
 
@@ -122,7 +130,9 @@ async fn a_service_without_an_icon_has_its_initials() {
     chrome.reads("crm", "C CRM").await;
     chrome.reads("invoicing", "I Invoicing").await;
     let drawn = "return String(Boolean(card('purchase_orders')?.querySelector('.icon i')));";
-    let script = format!("const card = (id) => document.querySelector('service-connectors').shadowRoot.querySelector(`[data-service='${{id}}']`); {drawn}");
+    let script = format!(
+        "const card = (id) => document.querySelector('service-connectors').shadowRoot.querySelector(`[data-service='${{id}}']`); {drawn}"
+    );
     chrome.until("a drawn icon", &script, Vec::new(), &"true".into()).await;
 }
 
@@ -132,7 +142,9 @@ async fn services_come_and_go() {
     let chrome = Chrome::start().await;
     chrome.open(&portal.page()).await;
     chrome.badge("crm", "Not connected").await;
-    portal.change(|world| world.services.push(world::service("wiki", "Wiki", "A wiki.", "not_connected")));
+    portal.change(|world| {
+        world.services.push(world::service("wiki", "Wiki", "A wiki.", "not_connected"));
+    });
     chrome.badge("wiki", "Not connected").await;
     portal.change(|world| world.services.clear());
     chrome.reads_anywhere("There are no services yet.").await;

@@ -19,7 +19,11 @@ async fn a_refusal_is_shown_where_the_click_was_and_the_state_is_corrected() {
     for (status, said, seen) in [
         (403, "CRM is for the sales team.", "CRM is for the sales team."),
         (404, "There is no such service.", "There is no such service."),
-        (409, "desired.yaml cannot be read: ask an admin.", "desired.yaml cannot be read: ask an admin."),
+        (
+            409,
+            "desired.yaml cannot be read: ask an admin.",
+            "desired.yaml cannot be read: ask an admin.",
+        ),
         (412, "It does not match.", "This was changed elsewhere in the meantime."),
         (503, "The state cannot be read. Try again in a minute.", "The state cannot be read."),
     ] {

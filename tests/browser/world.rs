@@ -51,7 +51,8 @@ pub fn service(id: &str, name: &str, description: &str, state: &str) -> Value {
 
 /// Puts a service into a state, with all that belongs to it.
 pub fn enter(service: &mut Value, state: &str) {
-    let works = matches!(state, "connected" | "renewing" | "expiring_soon" | "held" | "service_down");
+    let works =
+        matches!(state, "connected" | "renewing" | "expiring_soon" | "held" | "service_down");
     service["state"] = json!(state);
     service["connected"] = json!(works);
     service["wanted"] = json!(!matches!(state, "not_connected" | "not_allowed" | "disconnecting"));
@@ -99,7 +100,11 @@ pub fn one_of_each() -> Vec<Value> {
     let each = STATES.iter().enumerate();
     each.map(|(n, state)| {
         let (id, name, about) = SERVICES[n % 3];
-        let (id, name) = if n < 3 { (id.into(), name.into()) } else { (format!("s_{n}"), format!("{name} {n}")) };
+        let (id, name) = if n < 3 {
+            (id.into(), name.into())
+        } else {
+            (format!("s_{n}"), format!("{name} {n}"))
+        };
         service(&id, &name, about, state)
     })
     .collect()
