@@ -117,6 +117,17 @@ async fn a_click_shows_at_once_and_is_sent_once() {
 }
 
 #[tokio::test]
+async fn a_key_that_comes_with_the_answer_is_told_like_any_other() {
+    let portal = Portal::start();
+    portal.world().instant = true;
+    let chrome = Chrome::start().await;
+    chrome.open(&portal.page()).await;
+    chrome.press("Connect CRM").await;
+    chrome.badge("crm", "Connected").await;
+    chrome.hears("CRM: Connected until").await;
+}
+
+#[tokio::test]
 async fn the_command_is_copied() {
     let portal = Portal::start();
     let chrome = Chrome::start().await;

@@ -36,6 +36,10 @@ pub struct World {
     pub delay: Duration,
     /// What a call leads to by itself: the state that follows, and after how long.
     pub then: Option<Duration>,
+    /// The answer to a call has the state that follows at once.
+    pub instant: bool,
+    /// How often somebody asked for the card's data.
+    pub asked: usize,
     /// Whether there are events; without them the card has to ask.
     pub events: bool,
     /// Each changing call: its last word and its body.
@@ -77,6 +81,8 @@ impl Portal {
             silence: None,
             delay: Duration::ZERO,
             then: None,
+            instant: false,
+            asked: 0,
             events: true,
             calls: Vec::new(),
             revision: 1,
@@ -228,12 +234,15 @@ fn api(shared: &Arc<(Mutex<World>, Condvar)>, request: &Request, name: &str) -> 
     if request.method == "POST" {
         return call(shared, name, &serde_json::from_slice(&request.body).unwrap());
     }
-    let world = shared.0.lock().unwrap();
+    let mut world = shared.0.lock().unwrap();
     if let Some((status, said)) = world.silence {
         return problem(status, said);
     }
     match name {
-        "" => json_answer(200, &world.card()),
+        "" => {
+            world.asked += 1;
+            json_answer(200, &world.card())
+        }
         "fleet" => json_answer(200, &fleet::answer(&world, &request.query)),
         "plan" => json_answer(200, &fleet::plan()),
         _ => problem(404, "There is nothing here."),
@@ -262,6 +271,7 @@ fn call(shared: &Arc<(Mutex<World>, Condvar)>, name: &str, body: &Value) -> Answ
         "rotate" if body["leaked"] == false => ("renewing", "connected"),
         _ => ("connecting", "connected"),
     };
+    let now = if shared.0.lock().unwrap().instant { next } else { now };
     change_and_tell(shared, |world| world::enter(world.service(&id), now));
     let mut world = shared.0.lock().unwrap();
     if let Some(after) = world.then {

@@ -203,17 +203,15 @@ export function button(label, kind, click) {
 
 /* One question at a time. `choices`: label, class, what it does. */
 export function openDialog(root, title, body, choices) {
-	const close = () => dialog.close();
 	const heading = h("h2", { id: "ask" }, title);
 	const acts = h("div", { class: "acts" }, choices.map(([label, kind, act]) =>
 		button(label, kind, () => {
-			close();
+			dialog.close();
 			act?.();
 		})));
-	const dialog = h("dialog", { "aria-labelledby": "ask", "aria-describedby": "why" }, heading,
+	const dialog = h("dialog", { closedby: "any", "aria-labelledby": "ask", "aria-describedby": "why" }, heading,
 		h("div", { id: "why" }, body), acts);
 	dialog.addEventListener("close", () => dialog.remove());
-	dialog.addEventListener("click", (event) => event.target === dialog && close());
 	root.append(dialog);
 	dialog.showModal();
 	return dialog;
@@ -254,7 +252,7 @@ class ServiceConnectors extends HTMLElement {
 		root.adoptedStyleSheets = sheets(BASE_CSS, CSS);
 		this.title_ = h("h2", { id: "title", tabindex: "-1" });
 		this.count = h("p");
-		this.live = h("p", { class: "live off" }, "Loading…");
+		this.live = h("p", { class: "live off", role: "status" }, "Loading…");
 		this.banner = h("div", { class: "banner", role: "status", hidden: true });
 		this.words = h("div", { class: "words" });
 		this.copy = button("Copy", "", () => this.#copy());
@@ -361,7 +359,7 @@ class ServiceConnectors extends HTMLElement {
 			this.#end();
 		}
 		// What was shown stays; a short break is told beside the heading only.
-		if (status === 401 || status === 403 || !this.data) this.#notice(message, status === 401 && h("a", { href: location.href }, "Reload"));
+		if (this.over || status === 403 || !this.data) this.#notice(message, this.over && h("a", { href: location.href }, "Reload"));
 	}
 
 	#notice(message, link) {
@@ -440,9 +438,11 @@ class ServiceConnectors extends HTMLElement {
 				view.wait = Date.now() + failure.wait * 1000;
 				setTimeout(() => this.#render(), failure.wait * 1000 + 50);
 			}
-			this.#trouble(failure);
+			if (failure.status === 401) this.#trouble(failure);
 		}
 		view.call = null;
+		const now = this.data.services.find((one) => one.id === id);
+		if (now && !view.error && now.state !== shown) this.#tell({}, now);
 		this.#render();
 		if (!this.over) this.#load(); // the whole truth, whatever crossed on its way
 	}
@@ -450,7 +450,7 @@ class ServiceConnectors extends HTMLElement {
 	#ask(id, needs, title, body, choices) {
 		const from = this.shadowRoot.activeElement;
 		const dialog = openDialog(this.section, title, body, choices);
-		Object.assign(dialog, { id, needs });
+		Object.assign(dialog, { of: id, needs });
 		dialog.addEventListener("close", () => from && !from.isConnected && this.title_.focus());
 	}
 
@@ -511,14 +511,14 @@ class ServiceConnectors extends HTMLElement {
 			this.#card(view, service);
 			return view.item;
 		});
-		if (!items.length) items.push((this.none ??= h("li", { class: "none" }, "There are no services yet. An admin adds them to the registry.")));
+		if (!items.length) items.push((this.none ??= h("li", { class: "none" }, "There are no services yet.")));
 		const place = this.shadowRoot.activeElement;
 		if (items.length !== this.grid.children.length || items.some((item, n) => item !== this.grid.children[n])) {
 			this.grid.replaceChildren(...items);
 			if (place && place !== this.shadowRoot.activeElement) (place.isConnected ? place : this.title_).focus();
 		}
 		const dialog = this.shadowRoot.querySelector("dialog");
-		const about = services.find(({ id }) => id === dialog?.id);
+		const about = services.find(({ id }) => id === dialog?.of);
 		if (dialog && !about?.can?.includes(dialog.needs)) dialog.close(); // done elsewhere
 	}
 
@@ -556,17 +556,15 @@ class ServiceConnectors extends HTMLElement {
 		const { call } = view;
 		const state = call ?? service.state;
 		const [tone, label] = STATES[state] ?? ["idle", state];
-		const icon_ = `${service.icon}|${service.name}`;
-		if (view.icon !== icon_) {
-			view.icon = icon_;
-			view.top.querySelector(".icon")?.remove();
-			view.top.prepend(icon(service));
+		const drawn = `${service.icon}|${service.name}`;
+		if (view.drawn !== drawn) {
+			view.drawn = drawn;
+			view.top.replaceChildren(icon(service), view.top.lastChild);
 		}
 		text(view.name, service.name);
 		text(view.about, service.description ?? "");
 		text(view.badge, label);
 		view.badge.className = `badge ${tone}`;
-		view.item.dataset.state = state;
 		view.item.classList.toggle("moving", Boolean(call) || PASSING.test(state));
 		this.#facts(view, service);
 		this.#buttons(view, service);
