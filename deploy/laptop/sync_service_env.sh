@@ -15,6 +15,7 @@
 if [ -n "${ZSH_VERSION-}" ]; then emulate sh; fi
 set -u
 umask 077
+blank=$IFS
 LC_ALL=C # bytes, not letters: what is not ours is kept byte for byte
 export LC_ALL
 
@@ -326,7 +327,7 @@ function claim_flag(k) {
 }
 function is_flag(s) { return s == NEWLINE || s == MADE || index(s, NAMES) == 1 }
 # What follows a START marker, up to the next marker.
-function claim_block(s,    e, k, i, n, d, w, listed, is_document, has_other, stopped) {
+function claim_block(s,    e, k, i, n, d, w, listed, claimed, is_document, has_other, stopped) {
   own[s] = 1
   for (e = s + 1; e <= P && K[e] == ""; e++) {
     if (ends_document(B[e]) && !d) d = e
@@ -346,15 +347,14 @@ function claim_block(s,    e, k, i, n, d, w, listed, is_document, has_other, sto
       i = last_of[span_at[k]]
       while (k < i) claim(k++)
       claim(k)
-    } else if (is_flag(B[k])) {
-      if (stopped) foreign++
-      else claim_flag(k)
-    } else if (is_comment(B[k]) || is_known(B[k]) || (name_of(B[k]) in listed)) {
-      if (stopped && k > d) foreign++
-      else claim(k)
-    } else {
-      stopped = 1
-      foreign++
+    } else if (d ? k > d : stopped) foreign++
+    else if (is_flag(B[k])) claim_flag(k)
+    else if (is_comment(B[k])) claim(k)
+    else {
+      n = name_of(B[k])
+      # Each variable once: the next of that name is not ours.
+      if (((n in known) || (n in listed)) && !(n in claimed)) { claimed[n] = 1; claim(k) }
+      else { stopped = 1; foreign++ }
     }
   }
 }
@@ -490,7 +490,8 @@ look_here() {
 recall() {
   id='' memory='' floor=0 synced='' none_left='' names_before=''
   notes=${XDG_CONFIG_HOME:-${HOME:-}/.config}/service-connector
-  if ! mkdir -p "$notes" 2>/dev/null || ! [ -w "$notes" ]; then
+  [ -d "$notes" ] || [ -z "${XDG_CONFIG_HOME:-${HOME:-}}" ] || mkdir -p "$notes" 2>/dev/null
+  if ! [ -w "$notes" ]; then
     warn "$notes cannot be written: the server is not told what this laptop holds"
     return 0
   fi
@@ -539,8 +540,17 @@ remember() {
 # Runs a script there: one line, without ', ! and \, so that each login shell (sh, fish, csh, ...)
 # hands it on as it is. Standard input is not used: what a login reads from it is not missing here.
 there() {
+  set -f
+  IFS='
+'
+  # shellcheck disable=SC2086 # at its ends of lines
+  set -- $1
+  IFS=' '
+  script=$*
+  IFS=$blank
+  set +f
   ssh -T -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3 \
-    -o ClearAllForwardings=yes -o LogLevel=ERROR -- "$host" "sh -c '$1'" </dev/null
+    -o ClearAllForwardings=yes -o LogLevel=ERROR -- "$host" "sh -c '$script'" </dev/null
 }
 
 # Says there which generation is held here (DESIGN, `~/.service_env_seen`).
@@ -663,10 +673,9 @@ END {
 fetch() {
   now=$(date +%s)
   mark="service-connector $now-$$"
-  script=$(printf '%s' "$send_files" | tr '\n' ' ')
   told=${held:-0}
   if [ -n "$check" ] || [ -z "$id" ]; then told=0; fi
-  script="N=$now-$$; I=${id:-0}; G=$told; ${script%%TELL*}$tell_held${script#*TELL}"
+  script="N=$now-$$; I=${id:-0}; G=$told; ${send_files%%TELL*}$tell_held${send_files#*TELL}"
   mkdir "$lock/got" || die "$lock cannot be written"
   there "$script" >"$lock/came" 2>"$lock/said"
   ended=$?
