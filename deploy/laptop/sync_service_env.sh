@@ -231,11 +231,20 @@ function piece(text, at, size, kind, line) {
   P++
   T[P] = text; B[P] = bare(text); at_[P] = at; size_[P] = size; K[P] = kind; line_[P] = line
 }
+# Whether there is nothing but variables up to an END.
+function follows(i,    b) {
+  for (i++; i <= N; i++) {
+    b = bare(L[i])
+    if (b == END_ || (ends_with(b, END_) && is_strict(before(b, END_)))) return 1
+    if (!is_strict(b)) return 0
+  }
+  return 0
+}
 function cut(i,    s, b, next_, tail) {
   s = L[i]; b = bare(s); next_ = i < N ? bare(L[i + 1]) : ""
   if (b == START) { piece(s, off[i], wide[i], "S", i); open = 1; return }
   if (b == END_) { piece(s, off[i], wide[i], "E", i); open = 0; return }
-  if (ends_with(b, START) && (is_comment(next_) || next_ == END_ || is_known(next_))) {
+  if (ends_with(b, START) && (is_comment(next_) || is_known(next_) || follows(i))) {
     tail = before(b, START)
     piece(tail, off[i], length(tail), "", i)
     piece(START, off[i] + length(tail), wide[i] - length(tail), "S", i)
@@ -613,9 +622,9 @@ function env_line(s,    name, w) {
     names[name] = ++variables; all = all " " name
     print name > (dir "/known")
   } else bad("a line that is no variable")
-  if (!ended) print s > (dir "/got/body")
+  if (!ended) print s > (dir "/body")
 }
-BEGIN { printf "" > (dir "/known"); printf "" > (dir "/got/body"); printf "" > (dir "/got/env") }
+BEGIN { printf "" > (dir "/known"); printf "" > (dir "/body"); printf "" > (dir "/env") }
 stage == "facts" { if ($1 == "outside") outside[$2] = outside[$2] " " $3; next }
 step == 0 { if ($0 == mark " begin") step = 1; next }
 step == 1 {
@@ -627,20 +636,20 @@ step == 1 {
   else if ($1 == "skill" && NF == 3 && parts && is_number($3) && $3 <= 1048576 && \
     $2 ~ /^sc_[a-z0-9_]+\.md$/ && length($2) <= 66 && !($2 in seen)) {
     want[++parts] = $3; file[parts] = $2; seen[$2] = 1
-    printf "" > (dir "/got/" $2)
+    printf "" > (dir "/" $2)
   } else bad("it cannot be read")
   next
 }
 step == 2 {
   if (filled) {
     if ($0 != "") bad("it is not as long as it says")
-    else { if (part > 1) close(dir "/got/" file[part]); begin_part() }
+    else { if (part > 1) close(dir "/" file[part]); begin_part() }
     next
   }
   got += length($0) + 1
-  if (part == 1) { env_line($0); print > (dir "/got/env") }
-  else if (got == want[part] + 1) printf "%s", $0 > (dir "/got/" file[part])
-  else print > (dir "/got/" file[part])
+  if (part == 1) { env_line($0); print > (dir "/env") }
+  else if (got == want[part] + 1) printf "%s", $0 > (dir "/" file[part])
+  else print > (dir "/" file[part])
   if (got == want[part]) filled = 1
   else if (got == want[part] + 1 && part > 1) begin_part()
   else if (got > want[part]) bad("it is not as long as it says")
@@ -676,7 +685,6 @@ fetch() {
   told=${held:-0}
   if [ -n "$check" ] || [ -z "$id" ]; then told=0; fi
   script="N=$now-$$; I=${id:-0}; G=$told; ${send_files%%TELL*}$tell_held${send_files#*TELL}"
-  mkdir "$lock/got" || die "$lock cannot be written"
   there "$script" >"$lock/came" 2>"$lock/said"
   ended=$?
   tr '\000' '\001' <"$lock/came" | awk -v BINMODE=3 -v dir="$lock" -v mark="$mark" "$opener" \
@@ -707,7 +715,7 @@ fetch() {
 check_digests() {
   set --
   while read -r one two; do set -- "$@" "$two"; done <"$lock/expected"
-  hashes "$lock/got" "$@" >"$lock/hashes" || die "$hasher failed"
+  hashes "$lock" "$@" >"$lock/hashes" || die "$hasher failed"
   agreed=0
   while read -r one two && read -r found <&3; do
     [ "$one" = "$found" ] || refuse "what $host sent is not whole: the digest of $two"
@@ -799,12 +807,13 @@ make_env() {
   for name in $names_before; do printf '%s\n' "$name"; done >>"$lock/known"
   : >"$lock/was"
   read_env mode=plan put="$put" made="$made" stage=known "$lock/known" stage=sums "$lock/sums" \
-    stage=new "$lock/got/env" stage=here >"$lock/ops" || die '.env cannot be read'
+    stage=new "$lock/env" stage=here >"$lock/ops" || die '.env cannot be read'
   kept=0 unlink='' foreign=0
   build >"$lock/new" || die "$lock cannot be written: is the disk full?"
-  block=0
-  if [ -n "$put" ]; then block=$(wc -c <"$lock/block") || die "$lock cannot be read"; fi
-  built=$(wc -c <"$lock/new") || die "$lock cannot be read"
+  [ -n "$put" ] || : >"$lock/block"
+  { read -r block _ && read -r built _; } <<END
+$(wc -c "$lock/block" "$lock/new")
+END
   while read -r word one two; do
     case $word in
       keep) kept=$((kept + two)) ;;
@@ -814,7 +823,7 @@ make_env() {
       unmeasured) die 'this awk does not read .env as it is' ;;
     esac
   done <"$lock/ops"
-  [ "$((kept + block))" = "$((built))" ] || die "$lock cannot be written: is the disk full?"
+  [ "$((kept + block))" = "$built" ] || die "$lock cannot be written: is the disk full?"
 }
 
 hash_of_target() { $hasher <"$target"; }
@@ -837,6 +846,7 @@ build() {
 
 # Names and signs; never a value.
 changes() {
+  [ -z "$quiet" ] || return 0
   if [ -n "$env_changes" ]; then
     awk 'function name(s) { return substr(s, 1, index(s, "=") - 1) }
       stage == "was" { was[name($0)] = $0; next }
@@ -845,10 +855,10 @@ changes() {
         if (!(n in was)) print "  + " n
         else if (was[n] != $0) print "  ~ " n }
       END { for (n in was) if (!(n in now_)) print "  - " n }' \
-      stage=was "$lock/was" stage=now "$lock/got/env" >"$lock/lines"
+      stage=was "$lock/was" stage=now "$lock/env" >"$lock/lines"
     if [ -s "$lock/lines" ]; then
       say .env
-      [ -n "$quiet" ] || sort -k 2 "$lock/lines"
+      sort -k 2 "$lock/lines"
     else
       say '.env' && say '  ~ the block between the markers'
     fi
@@ -870,7 +880,7 @@ stage_skills() {
   [ "$come" != ' ' ] || return 0
   mkdir -p .claude/rules 2>/dev/null || die '.claude/rules cannot be made'
   for file in $come; do
-    cp "$lock/got/$file" ".claude/rules/.$file.sync" || die ".claude/rules cannot be written"
+    cp "$lock/$file" ".claude/rules/.$file.sync" || die ".claude/rules cannot be written"
   done
 }
 
@@ -898,7 +908,7 @@ change_env() {
 
 # A file that was there before may have been for others to read.
 close_to_others() {
-  if [ -e "$target" ] && [ "$state" != none ]; then
+  if [ -z "$env_changes" ] && [ "$state" != none ]; then
     case $(ls -ld "$target") in
       -rw-------*) ;;
       *) chmod 600 "$target" 2>/dev/null || warn '.env is for others to read' ;;
