@@ -7,6 +7,7 @@
 mod check;
 mod events;
 mod fill;
+mod laptops;
 mod load;
 mod modes;
 mod record;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 26] = [
     "",
     "demo",
     "plan",
@@ -28,6 +28,7 @@ const COMMANDS: [&str; 25] = [
     "state",
     "state import",
     "state export",
+    "laptop-script",
     "schema",
     "completions",
     "man",

@@ -866,7 +866,11 @@ changes() {
   if [ "$come$gone" != '  ' ]; then
     say .claude/rules
     for file in $come; do
-      if [ -e ".claude/rules/$file" ]; then say "  ~ $file"; else say "  + $file"; fi
+      if [ -e ".claude/rules/$file" ]; then
+        say "  ~ $file"
+      else
+        say "  + $file (new, $(($(wc -l <"$lock/$file"))) lines)"
+      fi
     done
     for file in $gone; do say "  - $file"; done
   fi

@@ -65,6 +65,7 @@ impl Store {
             renditions: self.load_renditions()?,
             backoffs: self.load_backoffs(only)?,
             troubles: self.load_troubles()?,
+            laptops: self.load_laptops(only)?,
             absent_since: self.load_absences()?,
             recent_removals: self.load_removals(now)?,
             recent_strays: self.recent_strays(now)?,
@@ -378,11 +379,11 @@ impl Store {
 const AMONG: &str = "IN (SELECT value FROM json_each(?1))";
 
 /// Narrows a query to some users.
-fn and_of(only: Option<&BTreeSet<UserId>>) -> String {
+pub(super) fn and_of(only: Option<&BTreeSet<UserId>>) -> String {
     only.map(|_| format!("AND user {AMONG}")).unwrap_or_default()
 }
 
-fn values(only: Option<&BTreeSet<UserId>>) -> impl rusqlite::Params {
+pub(super) fn values(only: Option<&BTreeSet<UserId>>) -> impl rusqlite::Params {
     rusqlite::params_from_iter(only.map(names))
 }
 

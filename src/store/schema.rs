@@ -16,7 +16,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(10);
 const OPENING: Duration = Duration::from_millis(2);
 
 /// Each step brings a database from the version of its place to the next.
-const STEPS: [&str; 5] = [FIRST, COUNTS_BY_SERVICE, SWEEPS, SHOWN, COUNTS_COVERED];
+const STEPS: [&str; 6] = [FIRST, COUNTS_BY_SERVICE, SWEEPS, SHOWN, COUNTS_COVERED, LAPTOPS];
 
 /// The schema's version.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
@@ -163,6 +163,17 @@ const COUNTS_COVERED: &str = "
 DROP INDEX token_live;
 CREATE INDEX token_by_service ON token (service, user, phase)
     WHERE phase IN ('issuing', 'active', 'retiring', 'revoking');
+";
+
+/// What each user's laptops hold, for who may not look at homes: see `store/laptops.rs`.
+const LAPTOPS: &str = "
+CREATE TABLE laptop (
+    user TEXT NOT NULL,
+    laptop TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (user, laptop)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// What every writer sets on its connection.

@@ -185,7 +185,9 @@ fn older_script_glued(rng: &mut Rng, old: &Files) -> Case {
 }
 
 fn variables(files: &Files) -> String {
-    files.variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+    let lines: Vec<_> =
+        files.variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+    lines.concat()
 }
 
 fn no_end(rng: &mut Rng, old: &Files) -> Case {

@@ -105,6 +105,7 @@ pub fn program(path: &Path, text: &str) {
 /// A laptop with a project, and the server's home.
 pub struct Laptop {
     dir: TempDir,
+    home: PathBuf,
     shell: &'static [&'static str],
 }
 
@@ -118,7 +119,8 @@ pub struct Ran {
 impl Laptop {
     /// With this shell and this awk.
     pub fn with(shell: &'static [&'static str], awk: &str) -> Self {
-        let laptop = Self { dir: tempfile::tempdir().unwrap(), shell };
+        let dir = tempfile::tempdir().unwrap();
+        let laptop = Self { home: dir.path().join("home"), dir, shell };
         for part in ["project", "home", "config"] {
             fs::create_dir(laptop.path(part)).unwrap();
         }
@@ -131,17 +133,22 @@ impl Laptop {
         Self::with(SHELLS[0], "mawk")
     }
 
+    /// Whose server's home is this one.
+    pub fn of_home(home: PathBuf) -> Self {
+        Self { home, ..Self::new() }
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
     pub fn home(&self) -> PathBuf {
-        self.path("home")
+        self.home.clone()
     }
 
     /// What `ssh` does; `$last` is the command for the other side.
     pub fn ssh(&self, does: &str) {
-        let counting = "echo \"$*\" >>\"$SERVERS_HOME/../calls\"";
+        let counting = "echo \"$*\" >>\"$LAPTOP/calls\"";
         let text = format!("#!/bin/sh\nfor last; do :; done\n{counting}\n{does}\n");
         program(&self.path("bin/ssh"), &text);
     }
@@ -166,12 +173,13 @@ impl Laptop {
             .env_clear()
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
             .env("HOME", self.path("config"))
+            .env("LAPTOP", self.dir.path())
             .env("SERVERS_HOME", self.home());
         command
     }
 
     pub fn run(&self, words: &[&str]) -> Ran {
-        Ran::of(self.command(words).output().unwrap())
+        Ran::of(&self.command(words).output().unwrap())
     }
 
     /// A sync that must succeed.
@@ -230,8 +238,8 @@ fn list(dir: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
 }
 
 impl Ran {
-    pub fn of(output: Output) -> Self {
-        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    pub fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let code = output.status.code().unwrap_or(-1);
         Self { code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
     }
