@@ -75,15 +75,15 @@ find_tools() {
   command -v awk >/dev/null 2>&1 || die 'awk is needed, and is not there'
 }
 
-# The digests of files of one directory, a line each, in order. hashes DIR FILE...
-hashes() (
-  cd "$1" || exit 1
-  shift
-  $hasher "$@" | while IFS= read -r line; do
-    line=${line##*= } # openssl writes the name first, the others last
-    printf '%s\n' "${line%% *}"
-  done
-)
+# The digests of these files, a line each, in order: `digest` takes them out. All at once, since each
+# process that is started costs the user time.
+hash() { $hasher "$@" >"$lock/hashes" || die "$hasher failed"; }
+digest() {
+  IFS= read -r digest <&3 || return 1
+  digest=${digest##*= } # openssl writes the name first, the others last
+  digest=${digest#\\}   # it stands before names with odd characters
+  digest=${digest%% *}
+}
 
 is_number() {
   case $1 in
@@ -396,6 +396,7 @@ function plan(    k) {
   flush()
   if (!put && had_made && !kept) print "unlink"
   if (foreign) print "foreign", foreign
+  print "total", at
 }
 function keep(k) {
   if (unended) { flush(); print "newline" }
@@ -443,9 +444,12 @@ stage == "new" {
 }
 { L[++N] = $0; off[N] = at + 0; wide[N] = length($0) + 1; at += wide[N] }
 END {
-  ended = 1
-  if (at == total + 1) { wide[N]--; ended = 0 }
-  else if (at != total + 0) { print "unmeasured"; exit }
+  # The last line is the one that was added, or ends with it.
+  if (L[N] !~ /x$/) exit
+  ended = (L[N] == "x")
+  at -= 2
+  if (ended) N--
+  else { L[N] = substr(L[N], 1, length(L[N]) - 1); wide[N] -= 2 }
   for (i = 1; i <= N; i++) cut(i)
   find_spans()
   if (mode == "look") look()
@@ -457,14 +461,14 @@ END {
 read_env() {
   now_here=/dev/null
   [ ! -e "$target" ] || now_here=$target
-  total=$(wc -c <"$now_here") || return 1
-  # Some awks end a line at a zero byte.
-  tr '\000' '\001' <"$now_here" | awk -v BINMODE=3 "$reader" dir="$lock" total="$((total))" "$@" -
+  # Some awks end a line at a zero byte. The x tells whether the last line has an end.
+  { tr '\000' '\001' <"$now_here" && echo x; } | awk -v BINMODE=3 "$reader" dir="$lock" "$@" -
 }
 
-# What the block holds: `state` (none, clean, messy), `held` (the generation, if it is whole).
+# What the block holds: `state` (none, clean, messy), `held` (the generation, if it is whole). And what
+# this project is called.
 look_here() {
-  state='' generation_here='' clean='' held=''
+  state='' generation_here='' clean='' held='' digest_here='' id=''
   : >"$lock/digests"
   read_env mode=look stage=here >"$lock/facts" || die '.env cannot be read'
   set --
@@ -474,30 +478,41 @@ look_here() {
       clean) clean=$one ;;
       generation) generation_here=$one ;;
       span)
-        set -- "$@" "span.$one"
+        set -- "$@" "$lock/span.$one"
         printf '%s %s\n' "$one" "$two" >>"$lock/digests"
         ;;
-      unmeasured) die 'this awk does not read .env as it is' ;;
     esac
   done <"$lock/facts"
   [ -n "$state" ] || die '.env cannot be read'
-  digest_here=''
   : >"$lock/sums"
+  if [ -n "$salt" ]; then
+    # Not the same for two projects: each holds keys of its own, and each must have a new one before
+    # an old one goes.
+    printf '%s %s\n' "$salt" "$(pwd -P)" >"$lock/place"
+    set -- "$lock/place" "$@"
+  fi
   [ $# -gt 0 ] || return 0
-  hashes "$lock" "$@" >"$lock/hashes" || die "$hasher failed"
-  while read -r one two && read -r found <&3; do
-    printf '%s %s %s\n' "$one" "$two" "$found" >>"$lock/sums"
-    if [ "$one" = "$clean" ] && [ "$two" = "$found" ]; then
-      held=$generation_here digest_here=$two
+  hash "$@"
+  {
+    if [ -n "$salt" ]; then
+      digest
+      id=${digest%"${digest#????????????????}"}
+      case $id in *[!0-9a-f]* | '') die "$hasher failed" ;; esac
     fi
-  done <"$lock/digests" 3<"$lock/hashes"
+    while read -r one two && digest; do
+      printf '%s %s %s\n' "$one" "$two" "$digest" >>"$lock/sums"
+      if [ "$one" = "$clean" ] && [ "$two" = "$digest" ]; then
+        held=$generation_here digest_here=$two
+      fi
+    done <"$lock/digests"
+  } 3<"$lock/hashes"
 }
 
 # --- What this laptop is called, and what it remembers of this project. Not in the project: it is no
 # business of whoever gets a copy of it.
 
-recall() {
-  id='' memory='' floor=0 synced='' none_left='' names_before=''
+find_notes() {
+  salt=''
   notes=${XDG_CONFIG_HOME:-${HOME:-}/.config}/service-connector
   [ -d "$notes" ] || [ -z "${XDG_CONFIG_HOME:-${HOME:-}}" ] || mkdir -p "$notes" 2>/dev/null
   if ! [ -w "$notes" ]; then
@@ -511,13 +526,13 @@ recall() {
       cp "$notes/laptop.$$" "$notes/laptop"
     rm -f "$notes/laptop.$$"
   fi
-  { IFS= read -r salt <"$notes/laptop"; } 2>/dev/null
-  # Not the same for two projects: each holds keys of its own, and each must have a new one before
-  # an old one goes.
-  printf '%s %s\n' "${salt:-}" "$(pwd -P)" >"$lock/place"
-  id=$(hashes "$lock" place)
-  id=${id%"${id#????????????????}"}
-  case $id in *[!0-9a-f]* | '') die "$hasher failed" ;; esac
+  # It has no newline at its end.
+  IFS= read -r salt <"$notes/laptop" || :
+}
+
+recall() {
+  memory='' floor=0 synced='' none_left='' names_before=''
+  [ -n "$id" ] || return 0
   memory=$notes/$id
   [ -r "$memory" ] || return 0
   host_then='' generation_then=''
@@ -687,8 +702,8 @@ fetch() {
   script="N=$now-$$; I=${id:-0}; G=$told; ${send_files%%TELL*}$tell_held${send_files#*TELL}"
   there "$script" >"$lock/came" 2>"$lock/said"
   ended=$?
-  tr '\000' '\001' <"$lock/came" | awk -v BINMODE=3 -v dir="$lock" -v mark="$mark" "$opener" \
-    stage=facts "$lock/facts" stage=came - >"$lock/answer" || die 'what the server sent cannot be read'
+  awk -v BINMODE=3 -v dir="$lock" -v mark="$mark" "$opener" stage=facts "$lock/facts" \
+    stage=came "$lock/came" >"$lock/answer" || die 'what the server sent cannot be read'
   answer='' generation='' variables='' names=''
   : >"$lock/twice"
   while read -r word rest; do
@@ -706,22 +721,10 @@ fetch() {
     bad) refuse "what $host sent is not whole: $why" ;;
     *) refuse "$host sent nothing that the sync knows" ;;
   esac
-  check_digests
+  compare_skills
   if [ -n "$held" ] && [ "$state" != none ]; then floor=$held; fi
   [ "$generation" -ge "$floor" ] || refuse \
     "$host has generation $generation, which is older than $floor, the one that was here${memory:+ (if that is right, remove the block from .env, and $memory)}"
-}
-
-check_digests() {
-  set --
-  while read -r one two; do set -- "$@" "$two"; done <"$lock/expected"
-  hashes "$lock" "$@" >"$lock/hashes" || die "$hasher failed"
-  agreed=0
-  while read -r one two && read -r found <&3; do
-    [ "$one" = "$found" ] || refuse "what $host sent is not whole: the digest of $two"
-    agreed=$((agreed + 1))
-  done <"$lock/expected" 3<"$lock/hashes"
-  [ "$agreed" = $# ] || die "$hasher failed"
 }
 
 # Nothing can be had: everything stays as it is.
@@ -769,28 +772,44 @@ ago() {
 
 # --- From what is here to what the server has.
 
-# Which skills come, change and go, and whether the block does.
-compare() {
-  wanted=' ' pairs=' ' come=' ' gone=' '
+# Whether what came is what it says, and which skills come, change and go.
+compare_skills() {
+  wanted=' ' here=' ' come=' ' gone=' '
   set --
+  while read -r one two; do set -- "$@" "$lock/$two"; done <"$lock/expected"
+  parts=$#
   while read -r one two; do
     [ "$two" != body ] || continue
-    wanted="$wanted$two " pairs="$pairs$one:$two "
-    here=.claude/rules/$two
-    if [ -d "$here" ]; then die "$here is a directory"; fi
-    if [ -f "$here" ] && ! [ -h "$here" ]; then set -- "$@" "$two"; else come="$come$two "; fi
+    wanted="$wanted$two "
+    file=.claude/rules/$two
+    if [ -d "$file" ]; then die "$file is a directory"; fi
+    if [ -f "$file" ] && [ -r "$file" ] && ! [ -h "$file" ]; then
+      here="$here$two "
+      set -- "$@" "$file"
+    fi
   done <"$lock/expected"
-  if [ $# -gt 0 ]; then
-    hashes .claude/rules "$@" >"$lock/hashes" || die 'the skills in .claude/rules cannot be read'
-    for file in "$@"; do
-      read -r found <&3
-      case $pairs in *" $found:$file "*) ;; *) come="$come$file " ;; esac
-    done 3<"$lock/hashes"
-  fi
-  for here in .claude/rules/sc_*.md; do
-    { [ -f "$here" ] || [ -h "$here" ]; } || continue
-    case $wanted in *" ${here##*/} "*) ;; *) gone="$gone${here##*/} " ;; esac
+  hash "$@"
+  {
+    while read -r one two; do
+      digest || die "$hasher failed"
+      [ "$one" = "$digest" ] || refuse "what $host sent is not whole: the digest of $two"
+      parts=$((parts - 1))
+    done <"$lock/expected"
+    while read -r one two; do
+      [ "$two" != body ] || continue
+      case $here in *" $two "*) digest || die "$hasher failed" ;; *) digest='' ;; esac
+      [ "$one" = "$digest" ] || come="$come$two "
+    done <"$lock/expected"
+  } 3<"$lock/hashes"
+  [ "$parts" = 0 ] || die "$hasher failed"
+  for file in .claude/rules/sc_*.md; do
+    { [ -f "$file" ] || [ -h "$file" ]; } || continue
+    case $wanted in *" ${file##*/} "*) ;; *) gone="$gone${file##*/} " ;; esac
   done
+}
+
+# Whether the block changes.
+compare_env() {
   read -r digest _ <"$lock/expected"
   env_changes=1
   if [ "$state" = clean ] && [ "$digest_here" = "$digest" ] && [ "$variables" != 0 ]; then env_changes=''; fi
@@ -808,11 +827,11 @@ make_env() {
   : >"$lock/was"
   read_env mode=plan put="$put" made="$made" stage=known "$lock/known" stage=sums "$lock/sums" \
     stage=new "$lock/env" stage=here >"$lock/ops" || die '.env cannot be read'
-  kept=0 unlink='' foreign=0
+  kept=0 unlink='' foreign=0 total=''
   build >"$lock/new" || die "$lock cannot be written: is the disk full?"
   [ -n "$put" ] || : >"$lock/block"
-  { read -r block _ && read -r built _; } <<END
-$(wc -c "$lock/block" "$lock/new")
+  { read -r block _ && read -r built _ && read -r size _; } <<END
+$(wc -c "$lock/block" "$lock/new" "$now_here")
 END
   while read -r word one two; do
     case $word in
@@ -820,9 +839,10 @@ END
       newline) kept=$((kept + 1)) ;;
       unlink) unlink=1 ;;
       foreign) foreign=$one ;;
-      unmeasured) die 'this awk does not read .env as it is' ;;
+      total) total=$one ;;
     esac
   done <"$lock/ops"
+  [ "$total" = "$size" ] || die 'this awk does not read .env as it is, or it was just changed'
   [ "$((kept + block))" = "$built" ] || die "$lock cannot be written: is the disk full?"
 }
 
@@ -944,11 +964,12 @@ sync_() {
   find_host
   find_target
   take_lock
-  look_here
   now=''
+  find_notes
+  look_here
   recall
   fetch
-  compare
+  compare_env
   if [ -z "$env_changes" ] && [ "$come$gone" = '  ' ]; then
     [ -n "$check" ] || { stage_skills; close_to_others; remember; }
     say "Nothing to do: generation $generation is here."
