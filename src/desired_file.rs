@@ -135,6 +135,19 @@ impl DesiredFile {
         Ok(Loaded { desired, text: raw.text, revision: raw.revision, by_hand })
     }
 
+    /// Reads the file's text, if it may be believed. Of one that our own writers made nothing is
+    /// parsed: that was done when it was written.
+    ///
+    /// # Errors
+    /// As [`DesiredFile::read`].
+    pub fn read_text(&self, now: Timestamp) -> Result<(String, Digest), LoadError> {
+        let raw = self.raw()?;
+        if self.judge(&raw, now)? == Made::ByHand {
+            Desired::parse(&raw.text).map_err(|error| self.invalid(error, &raw.text))?;
+        }
+        Ok((raw.text, raw.revision))
+    }
+
     /// Everybody whom a kept revision names. One that cannot be read names nobody.
     #[must_use]
     pub fn formerly(&self) -> BTreeSet<UserId> {

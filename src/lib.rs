@@ -11,6 +11,8 @@ pub mod model;
 #[cfg(feature = "connector")]
 pub mod causes;
 #[cfg(feature = "connector")]
+pub mod file_marks;
+#[cfg(feature = "connector")]
 pub mod desired_history;
 #[cfg(feature = "connector")]
 pub mod desired_error;
@@ -46,6 +48,14 @@ pub mod nudge;
 pub mod watch;
 #[cfg(feature = "connector")]
 pub mod ops;
+#[cfg(feature = "connector")]
+pub mod identity;
+#[cfg(feature = "connector")]
+pub mod editor;
+#[cfg(feature = "connector")]
+pub mod api;
+#[cfg(feature = "connector")]
+pub mod portal;
 #[cfg(feature = "connector")]
 pub mod doctor;
 #[cfg(feature = "connector")]

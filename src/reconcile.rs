@@ -32,7 +32,7 @@ use crate::store::{PassLock, Shown, Store, StoreError};
 pub use import::{ImportError, finish_import};
 use prepare::{Further, Made, SecretNames};
 pub use result::{Exit, Passed, PlannedPart};
-use result::{LastCalls, exit, last_pass};
+use result::{LastCalls, exit, kept_back, last_pass};
 pub use sweep::Swept;
 
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
@@ -246,7 +246,14 @@ impl Pass {
         let passed =
             Passed { planned: part, executed, exit, took, of_all, fleet, health, due, touched };
         let plan = if of_all { Shown::Plan } else { Shown::PlanOfUsers };
+        let kept_back = kept_back(&passed);
+        // One of a single service, or of debts alone, has not looked at the rest.
+        let looked = self.scope.service.is_none() && passed.planned.intent_error.is_none();
+        let whom = self.scope.users.as_ref().map(|users| users | &passed.touched);
         store.record_pass(&last_pass(&passed, former, began), |store| {
+            if looked {
+                store.record_kept_back(whom.as_ref(), &kept_back)?;
+            }
             store.show(Shown::Fleet, &passed.fleet, now)?;
             store.show(Shown::Health, &passed.health, now)?;
             store.show(plan, &shown, now)

@@ -7,9 +7,11 @@
 mod check;
 mod events;
 mod fill;
+mod kept_back;
 mod laptops;
 mod load;
 mod modes;
+mod of_user;
 mod record;
 mod schema;
 mod seal;
@@ -36,6 +38,7 @@ use events::Told;
 pub use events::{EventFilter, Verified};
 pub use fill::Filled;
 pub use load::{LostToken, RevokeTarget};
+pub use of_user::OfUser;
 pub use seal::SealingKey;
 pub use shown::{
     Fleet, Health, LastCall, ServiceFigures, ServiceHealth, Shown, TroubleShown, VERSION,
@@ -295,6 +298,15 @@ impl Store {
     #[must_use]
     pub fn instance(&self) -> &InstanceId {
         &self.instance
+    }
+
+    /// A number that is another one once somebody else has changed the database.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn data_version(&self) -> Result<i64, StoreError> {
+        let sql = "PRAGMA data_version";
+        self.connection.query_row(sql, [], |row| row.get(0)).map_err(self.database())
     }
 
     /// Remembers a pass, and what it leaves to be shown.

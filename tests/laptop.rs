@@ -17,6 +17,8 @@ mod python;
 mod rotation;
 #[path = "support/scene.rs"]
 mod scene;
+#[path = "laptop/secrets.rs"]
+mod secrets;
 #[path = "support/server.rs"]
 mod server;
 #[path = "support/service.rs"]

@@ -15,6 +15,7 @@
 if [ -n "${ZSH_VERSION-}" ]; then emulate sh; fi
 set -u
 umask 077
+unset CDPATH
 blank=$IFS
 LC_ALL=C # bytes, not letters: what is not ours is kept byte for byte
 export LC_ALL
@@ -146,7 +147,7 @@ take_lock() {
     [ -d "$lock_dir" ] || die "a lock cannot be made beside .env: $lock_dir"
     if lock_owner; then
       unnamed=0
-      if ! kill -0 "$pid" 2>/dev/null && ! is_alive "$pid"; then
+      if ! is_alive "$pid" || is_old; then
         break_lock "$pid"
         continue
       fi
@@ -159,7 +160,7 @@ take_lock() {
       fi
     fi
     tries=$((tries + 1))
-    [ "$tries" -le "${SC_SYNC_PATIENCE:-60}" ] || die "another sync is running here (process ${pid:-unknown}); if not, remove $lock_dir"
+    [ "$tries" -le 60 ] || die "another sync is running here (process ${pid:-unknown}); if not, remove $lock_dir"
     sleep 1
   done
   lock=$lock_dir
@@ -168,8 +169,11 @@ take_lock() {
   fi
 }
 
-# kill -0 also fails where the process is somebody else's.
-is_alive() { ps -p "$1" >/dev/null 2>&1; }
+# kill also fails where the process is somebody else's.
+is_alive() { kill -0 "$1" 2>/dev/null || [ -d "/proc/$1" ] || ps -p "$1" >/dev/null 2>&1; }
+
+# No sync takes so long: the number has become another process's.
+is_old() { [ -n "$(find "$lock_dir" -prune -mmin +15 2>/dev/null)" ]; }
 
 # Away with a lock whose owner is dead. Only one of those that see it takes it away: it is renamed
 # first, and whoever got another one than it saw puts it back.
@@ -531,7 +535,7 @@ find_notes() {
 }
 
 recall() {
-  memory='' floor=0 synced='' none_left='' names_before=''
+  memory='' floor=0 synced='' none_left='' names_before='' same_host=''
   [ -n "$id" ] || return 0
   memory=$notes/$id
   [ -r "$memory" ] || return 0
@@ -546,6 +550,7 @@ recall() {
     esac
   done <"$memory"
   [ "$host_then" = "$host" ] || return 0
+  same_host=1
   [ -z "$generation_then" ] || floor=$generation_then
   # No key is left here, and none is needed: that is held, too.
   if [ "$state" = none ] && [ -n "$none_left" ]; then held=$generation_then; fi
@@ -698,7 +703,8 @@ fetch() {
   now=$(date +%s)
   mark="service-connector $now-$$"
   told=${held:-0}
-  if [ -n "$check" ] || [ -z "$id" ]; then told=0; fi
+  # What is held is said to the server that it is of.
+  if [ -n "$check" ] || [ -z "$id" ] || [ -z "$same_host" ]; then told=0; fi
   script="N=$now-$$; I=${id:-0}; G=$told; ${send_files%%TELL*}$tell_held${send_files#*TELL}"
   there "$script" >"$lock/came" 2>"$lock/said"
   ended=$?
@@ -912,6 +918,11 @@ stage_skills() {
 change() {
   stage_skills
   still_ours || die 'another sync took over'
+  if [ -n "$env_changes" ]; then
+    after=none
+    if [ -e "$target" ]; then after=$(hash_of_target) || die '.env cannot be read'; fi
+    [ "$after" = "$before" ] || die '.env was changed by somebody else just now; run the sync again'
+  fi
   for file in $gone; do rm -f ".claude/rules/$file" || die ".claude/rules/$file cannot be removed"; done
   if [ -n "$env_changes" ]; then change_env; fi
   for file in $come; do
@@ -920,9 +931,6 @@ change() {
 }
 
 change_env() {
-  after=none
-  if [ -e "$target" ]; then after=$(hash_of_target) || die '.env cannot be read'; fi
-  [ "$after" = "$before" ] || die '.env was changed by somebody else just now; run the sync again'
   if [ -n "$unlink" ]; then
     rm -f "$target" || die '.env cannot be removed'
   else
@@ -941,7 +949,7 @@ close_to_others() {
 }
 
 acknowledge() {
-  if [ -z "$id" ] || [ -z "$env_changes" ] || [ "$generation" = 0 ]; then return 0; fi
+  if [ -z "$id" ] || [ "$told" = "$generation" ]; then return 0; fi
   tidy="find .service_env_seen -type f -mtime +60 -exec rm -f {} +"
   # If it fails, the next fetch says it.
   there "umask 077; I=$id; G=$generation; cd && $tell_held $tidy" >/dev/null 2>&1 || :
@@ -971,7 +979,12 @@ sync_() {
   fetch
   compare_env
   if [ -z "$env_changes" ] && [ "$come$gone" = '  ' ]; then
-    [ -n "$check" ] || { stage_skills; close_to_others; remember; }
+    if [ -z "$check" ]; then
+      stage_skills
+      close_to_others
+      remember
+      acknowledge
+    fi
     say "Nothing to do: generation $generation is here."
     [ -n "$quiet" ] || warn_of_others
     leave 0
@@ -1060,4 +1073,5 @@ main() {
   if [ -n "$scan" ]; then scan_for_keys; else sync_; fi
 }
 
+# The tests of the merge run it ten thousand times in a few processes.
 [ -n "${SC_SYNC_FUNCTIONS_ONLY-}" ] || main "$@"

@@ -1,11 +1,10 @@
 //! `connect`, `disconnect`, `rotate`: edits of the desired state.
 
-use std::thread;
-
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::desired_file::{DesiredFile, EditError, Edited, LoadError};
+use crate::desired_file::{DesiredFile, EditError, Edited};
+use crate::editor;
 use crate::model::change::Change;
 use crate::model::digest::Digest;
 use crate::model::name::{ServiceId, UserId};
@@ -13,7 +12,6 @@ use crate::model::plan::Scope;
 use crate::model::registry::Entry;
 use crate::nudge;
 use crate::observe::IntentError;
-use crate::reconcile::SETTLING_PATIENCE;
 
 use super::plan::FormArgs;
 use super::report::say;
@@ -162,16 +160,7 @@ fn refuse_unknown(settings: &Settings, service: &ServiceId) -> Result<(), Failur
 /// Makes the edit. A file that was saved by hand a moment ago is waited for.
 fn edit_when_still(settings: &Settings, change: &Change) -> Result<Edited, EditError> {
     let file = DesiredFile::new(&settings.places.desired);
-    let mut patience = SETTLING_PATIENCE;
-    loop {
-        match file.edit(change, &who(), None, Timestamp::now()) {
-            Err(EditError::Load(LoadError::Settling { ready_in, .. })) if ready_in <= patience => {
-                thread::sleep(ready_in);
-                patience -= ready_in;
-            }
-            edited => return edited,
-        }
-    }
+    editor::when_still(|| file.edit(change, &who(), None, Timestamp::now()))
 }
 
 fn edit(

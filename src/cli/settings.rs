@@ -13,9 +13,10 @@ use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
 use crate::exchange::Secrets;
+use crate::identity::IdentityConfig;
 use crate::installer::{Homes, Installer, Reach};
 use crate::model::guard::Limits;
-use crate::model::name::{AccountName, EnvName};
+use crate::model::name::{AccountName, EnvName, UserId};
 use crate::model::plan::Scope;
 use crate::model::yaml::{self, Version1, YamlError};
 use crate::observe::Places;
@@ -25,6 +26,9 @@ use crate::reconcile::Pass;
 const FILE: &str = "service-connector.yaml";
 /// How often everything is looked at while watching, unless somebody says otherwise.
 const LOOK_EVERY: Duration = Duration::from_hours(1);
+/// What somebody is told whom `people.yaml` does not know, unless somebody says otherwise.
+const UNKNOWN_PERSON: &str = "You are logged in, but not on the list of people that services can \
+                              be connected for. Ask whoever runs this portal to add you.";
 const SYSTEM_DIR: &str = "/etc/service-connector";
 
 /// Settings of the configuration file, each as a flag or a variable.
@@ -119,6 +123,17 @@ pub struct Overrides {
         hide_short_help = true
     )]
     pub look_every_seconds: Option<NonZeroU32>,
+    /// Who may see everybody and offboard people in the portal, by user id, comma between them
+    /// [default: nobody]
+    #[arg(
+        long,
+        global = true,
+        env = "SC_ADMINS",
+        value_name = "USERS",
+        value_delimiter = ',',
+        hide_short_help = true
+    )]
+    pub admins: Option<Vec<UserId>>,
     /// While watching, where metrics and health are served: `127.0.0.1:PORT`, `[::1]:PORT` or
     /// `unix:PATH`
     /// [default: nowhere]
@@ -183,6 +198,16 @@ struct File {
     secrets: Option<PathBuf>,
     /// How much a plan may take away
     guard: Option<Guard>,
+    /// By what a request to the portal may say whose it is
+    #[serde(default)]
+    identity: IdentityConfig,
+    /// Who may see everybody and offboard people in the portal, by user id
+    #[serde(default, deserialize_with = "yaml::list")]
+    admins: Vec<UserId>,
+    /// What somebody is told whose address is nobody's in people.yaml: whom to ask
+    #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "String", length(min = 1))]
+    unknown_person: Option<String>,
     /// Seconds between two looks at everything while watching
     look_every_seconds: Option<NonZeroU32>,
     /// While watching, where metrics and health are served: `127.0.0.1:PORT`, `[::1]:PORT` or
@@ -245,6 +270,10 @@ struct Guard {
     at_least: Option<usize>,
     /// And so many of a hundred
     percent: Option<usize>,
+    /// Whether an admin may approve in the portal what is held; a shell on the server is needed
+    /// without
+    #[serde(default)]
+    portal_may_approve: bool,
 }
 
 /// The configuration could not be used.
@@ -286,6 +315,7 @@ pub enum SettingsError {
 }
 
 /// Where everything is, decided.
+#[allow(dead_code, reason = "the portal reads what is its own")]
 pub struct Settings {
     /// The files and directories.
     pub places: Places,
@@ -297,6 +327,14 @@ pub struct Settings {
     pub ops_listen: Option<OpsAddress>,
     /// What the log looks like.
     pub log_format: LogFormat,
+    /// By what a request to the portal may say whose it is. Paths are as they are to be opened.
+    pub identity: IdentityConfig,
+    /// Who may see everybody and offboard people in the portal.
+    pub admins: Vec<UserId>,
+    /// What somebody is told whose address is nobody's in `people.yaml`.
+    pub unknown_person: String,
+    /// Whether an admin may approve in the portal what is held.
+    pub portal_may_approve: bool,
     homes: Homes,
     secrets: Option<PathBuf>,
     limits: Limits,
@@ -352,6 +390,10 @@ impl Settings {
                 .map_or(LOOK_EVERY, |seconds| Duration::from_secs(u64::from(seconds.get()))),
             ops_listen: flags.ops_listen.or(file.ops_listen.map(|address| address.from(&base))),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
+            identity: file.identity.from(&base),
+            admins: flags.admins.unwrap_or(file.admins),
+            unknown_person: file.unknown_person.unwrap_or_else(|| UNKNOWN_PERSON.to_owned()),
+            portal_may_approve: guard.portal_may_approve,
             homes: named.homes(flags.homes_create)?,
             secrets: pick(flags.secrets, file.secrets),
             limits: Limits {

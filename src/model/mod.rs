@@ -55,6 +55,10 @@ pub mod plan;
 #[cfg(feature = "connector")]
 pub mod guard;
 #[cfg(feature = "connector")]
+pub mod kept_back;
+#[cfg(feature = "connector")]
+pub mod card;
+#[cfg(feature = "connector")]
 pub mod outcome;
 #[cfg(feature = "connector")]
 pub mod transfer;

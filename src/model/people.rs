@@ -122,11 +122,19 @@ impl People {
     /// Whose this address is: `person` of the answer always has this very address.
     #[must_use]
     pub fn user_by_email(&self, email: &Email) -> Option<UserId> {
+        self.by_email(email).map(|(user, _)| user)
+    }
+
+    /// Who has this address: a listed person, else whom the first rule makes of the part before
+    /// the `@` as it is. No other address means the same user or the same account.
+    #[must_use]
+    pub fn by_email(&self, email: &Email) -> Option<(UserId, Person)> {
         if let Some(user) = self.by_email.get(email) {
-            return Some(user.clone());
+            return Some((user.clone(), self.listed.get(user)?.clone()));
         }
         let user: UserId = email.parts().0.parse().ok()?;
-        self.person(&user).is_ok_and(|person| person.email == *email).then_some(user)
+        let person = self.person(&user).ok()?;
+        (person.email == *email).then_some((user, person))
     }
 
     /// The listed people.

@@ -9,10 +9,11 @@ use super::Planned;
 use crate::exchange::Exchange;
 use crate::execute::Executed;
 use crate::model::guard::Held;
+use crate::model::kept_back::{KeptBack, KeptBy};
 use crate::model::name::{AccountName, ServiceId, UserId};
 use crate::model::outcome::{Found, Outcome};
 use crate::model::plan::due::Due;
-use crate::model::plan::{self, NoteKind};
+use crate::model::plan::{self, LossKind, NoteKind};
 use crate::model::registry::Registry;
 use crate::observe::IntentError;
 use crate::store::{FailedRecord, Fleet, Health, HeldRecord, LastCall, LastPass};
@@ -182,6 +183,33 @@ pub(super) fn last_pass(passed: &Passed, former: Option<LastPass>, at: Timestamp
     let held = held.or_else(|| former?.held);
     let took_ms = i64::try_from(passed.took.as_millis()).unwrap_or(i64::MAX); // 292 million years
     LastPass { at, took_ms, exit: passed.exit.code(), summary, held, failed }
+}
+
+/// What the pass found to keep connections back.
+pub(super) fn kept_back(passed: &Passed) -> BTreeSet<KeptBack> {
+    let PlannedPart { held, notes, .. } = &passed.planned;
+    let held_why = held.why.join("; ");
+    let held = held.losses.iter().filter(|loss| loss.kind != LossKind::Stray);
+    let held = held.map(|loss| KeptBack {
+        user: loss.user.clone(),
+        service: Some(loss.service.clone()),
+        by: KeptBy::Guard,
+        why: held_why.clone(),
+    });
+    let blocked = notes.iter().filter(|note| note.kind == NoteKind::Blocked);
+    let blocked = blocked.filter_map(|note| {
+        let (user, service) = (note.user.clone()?, note.service.clone());
+        Some(KeptBack { user, service, by: KeptBy::Block, why: note.text.clone() })
+    });
+    // Of what failed at a service the state knows more: its backoffs.
+    let installs = passed.executed.outcomes.iter().filter(|outcome| outcome.service.is_none());
+    let failed = installs.filter_map(failed_record).map(|failed| KeptBack {
+        user: failed.user,
+        service: None,
+        by: KeptBy::Failure,
+        why: failed.why,
+    });
+    held.chain(blocked).chain(failed).collect()
 }
 
 fn failed_record(outcome: &Outcome) -> Option<FailedRecord> {

@@ -163,7 +163,7 @@ impl Store {
         Ok(Some(Delivery { at: self.time(row, 15)?, generation: self.number(row, 16)? }))
     }
 
-    fn load_installed(
+    pub(super) fn load_installed(
         &self,
         only: Option<&BTreeSet<UserId>>,
     ) -> Result<BTreeMap<UserId, BTreeMap<AccountName, Installed>>, StoreError> {
@@ -215,7 +215,7 @@ impl Store {
         Ok(rows.into_iter().collect())
     }
 
-    fn load_backoffs(
+    pub(super) fn load_backoffs(
         &self,
         only: Option<&BTreeSet<UserId>>,
     ) -> Result<BTreeMap<UserId, BTreeMap<ServiceId, Backoff>>, StoreError> {

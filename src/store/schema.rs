@@ -16,7 +16,8 @@ pub(super) const BUSY: Duration = Duration::from_secs(10);
 const OPENING: Duration = Duration::from_millis(2);
 
 /// Each step brings a database from the version of its place to the next.
-const STEPS: [&str; 6] = [FIRST, COUNTS_BY_SERVICE, SWEEPS, SHOWN, COUNTS_COVERED, LAPTOPS];
+const STEPS: [&str; 7] =
+    [FIRST, COUNTS_BY_SERVICE, SWEEPS, SHOWN, COUNTS_COVERED, KEPT_BACK, LAPTOPS];
 
 /// The schema's version.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
@@ -163,6 +164,18 @@ const COUNTS_COVERED: &str = "
 DROP INDEX token_live;
 CREATE INDEX token_by_service ON token (service, user, phase)
     WHERE phase IN ('issuing', 'active', 'retiring', 'revoking');
+";
+
+/// What the last pass that looked found to keep connections back: see `store/kept_back.rs`. No service:
+/// all of the user's.
+const KEPT_BACK: &str = "
+CREATE TABLE kept_back (
+    user TEXT NOT NULL,
+    service TEXT NOT NULL,
+    kept_by TEXT NOT NULL,
+    why TEXT NOT NULL,
+    PRIMARY KEY (user, service, kept_by, why)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// What each user's laptops hold, for who may not look at homes: see `store/laptops.rs`.

@@ -1,9 +1,7 @@
 //! Whether a file changed. The kernel tells; and since it may not (a network's file system, a
 //! directory that was replaced), sizes and times are looked at now and then.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +10,8 @@ use notify::event::EventKind;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tokio::time::sleep;
+
+use crate::file_marks::{Marks, marks};
 
 /// Who makes one change often makes another at once: they are waited for.
 const GATHER: Duration = Duration::from_millis(15);
@@ -24,18 +24,14 @@ const LOOK_OFTEN: Duration = Duration::from_secs(1);
 pub(super) struct Files {
     paths: Arc<[PathBuf]>,
     told: Arc<Notify>,
-    seen: BTreeMap<PathBuf, Mark>,
+    seen: Marks,
     watcher: Option<RecommendedWatcher>,
 }
-
-/// What tells one state of a file from another: device, inode, size, time of change in
-/// nanoseconds.
-type Mark = (u64, u64, u64, i128);
 
 impl Files {
     pub(super) fn watch(paths: Vec<PathBuf>) -> Self {
         let (paths, told) = (Arc::from(paths), Arc::new(Notify::new()));
-        let mut files = Self { paths, told, seen: BTreeMap::new(), watcher: None };
+        let mut files = Self { paths, told, seen: Marks::new(), watcher: None };
         files.begin();
         files
     }
@@ -90,20 +86,4 @@ fn watcher(paths: &Arc<[PathBuf]>, told: &Arc<Notify>) -> notify::Result<Recomme
         }
     }
     Ok(watcher)
-}
-
-/// The marks of the files that are there, and of those in the directories.
-fn marks(paths: &[PathBuf]) -> BTreeMap<PathBuf, Mark> {
-    let mut all = BTreeMap::new();
-    for path in paths {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-        for file in entries.chain([path.clone()]) {
-            // What is linked counts, not the link.
-            if let Ok(meta) = fs::metadata(&file) {
-                let time = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
-                all.insert(file, (meta.dev(), meta.ino(), meta.size(), time));
-            }
-        }
-    }
-    all
 }

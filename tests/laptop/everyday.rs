@@ -231,3 +231,40 @@ fn keys_are_found_where_they_would_be_committed_or_uploaded_and_never_printed() 
     assert!(!ran.stdout.contains("ignored"), "{}", ran.stdout);
     assert!(ran.stdout.contains(".env:"), "git would take .env: {}", ran.stdout);
 }
+
+#[test]
+fn what_is_held_is_said_to_the_server_that_it_is_of_alone() {
+    let laptop = Laptop::new();
+    Files::new(7, ONE, &[]).put(&laptop.home());
+    laptop.sync();
+    assert_eq!(laptop.seen(), ["generation 7\n"]);
+    fs::remove_dir_all(laptop.home().join(".service_env_seen")).unwrap();
+    Files::new(9, ONE, &[]).put(&laptop.home());
+    laptop.run(&["--host", "another", "--check"]).expect(2);
+    assert!(laptop.seen().is_empty());
+    laptop.connections();
+    laptop.run(&["--host", "another"]).expect(0);
+    assert_eq!((laptop.connections(), laptop.seen()), (2, vec!["generation 9\n".to_owned()]));
+}
+
+#[test]
+fn a_lock_of_a_sync_that_was_killed_is_taken_away() {
+    let laptop = Laptop::new();
+    Files::new(1, ONE, &[]).put(&laptop.home());
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let lock = |pid: u32| {
+        laptop.write(".service_env.lock/pid", format!("{pid}\n"));
+        laptop.write(".service_env.lock/new", "PO_API_KEY=of a sync that was killed\n");
+    };
+    lock(gone.id());
+    laptop.sync();
+    assert_eq!(laptop.contents().len(), 1, "nothing of it is left");
+    // Its number is another process's by now.
+    lock(std::process::id());
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(1);
+    let dir = fs::File::open(laptop.path("project/.service_env.lock")).unwrap();
+    dir.set_modified(long_ago).unwrap();
+    laptop.sync();
+    assert_eq!(laptop.contents().len(), 1);
+}

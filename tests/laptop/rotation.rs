@@ -55,9 +55,13 @@ fn with_a_laptop_that_is_away_the_old_key_works_until_its_grace_is_over() {
 fn with_all_laptops_back_the_old_key_goes_before_its_grace_is_over() {
     let scene = connected();
     let laptops = [laptop(&scene), laptop(&scene)];
-    laptops.iter().for_each(|laptop| drop(laptop.sync()));
+    for laptop in &laptops {
+        laptop.sync();
+    }
     let old = rotate(&scene);
-    laptops.iter().for_each(|laptop| drop(laptop.sync()));
+    for laptop in &laptops {
+        laptop.sync();
+    }
     scene.pass(0);
     assert!(scene.works(CRM, &old), "an hour has not passed since the delivery");
     scene.let_pass(HOUR + 60);

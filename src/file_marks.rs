@@ -1,0 +1,69 @@
+//! Whether files are as they were: by what the file system says of them, without reading them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What tells one state of a file from another: device, inode, size, time of change in
+/// nanoseconds.
+type Mark = (u64, u64, u64, i128);
+
+/// Files, each with its mark.
+pub type Marks = BTreeMap<PathBuf, Mark>;
+
+/// The marks of the files that are there, and of those in the directories.
+#[must_use]
+pub fn marks(paths: &[PathBuf]) -> Marks {
+    let mut all = BTreeMap::new();
+    for path in paths {
+        let entries = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+        for file in entries.chain([path.clone()]) {
+            // What is linked counts, not the link.
+            if let Ok(meta) = fs::metadata(&file) {
+                let time = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
+                all.insert(file, (meta.dev(), meta.ino(), meta.size(), time));
+            }
+        }
+    }
+    all
+}
+
+/// What files and directories of files say, read again only when they are not as they were.
+pub struct Kept<T> {
+    paths: Vec<PathBuf>,
+    read: Mutex<Option<(Marks, Arc<T>)>>,
+}
+
+impl<T> Kept<T> {
+    /// Of these; nothing is read yet.
+    #[must_use]
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        Self { paths, read: Mutex::default() }
+    }
+
+    /// What they say now.
+    ///
+    /// # Errors
+    /// They are not as they were, and cannot be read: see [`Kept::last`].
+    pub fn get<E>(&self, read: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
+        let mut kept = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before they are read: what changes meanwhile is read again.
+        let now = marks(&self.paths);
+        match &*kept {
+            Some((then, value)) if *then == now => Ok(Arc::clone(value)),
+            _ => {
+                let value = Arc::new(read()?);
+                *kept = Some((now, Arc::clone(&value)));
+                Ok(value)
+            }
+        }
+    }
+
+    /// What they said when they could last be read.
+    pub fn last(&self) -> Option<Arc<T>> {
+        let kept = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().map(|(_, value)| Arc::clone(value))
+    }
+}

@@ -1,0 +1,339 @@
+//! What the portal knows and may do: it edits the desired state, and reads what passes recorded. It
+//! has no shared secret and no sealing key, looks into no home and writes nothing else.
+
+mod changes;
+mod click;
+mod desired_text;
+mod fleet;
+mod readers;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::api::{
+    CardJson, HealthJson, HealthStatus, LaptopJson, ServiceJson, ShownPlanJson, UserJson, VERSION,
+};
+use crate::causes::chain;
+use crate::desired_file::{DesiredFile, LoadError};
+use crate::editor::{Editor, RefusedEdit};
+use crate::file_marks::Kept;
+use crate::model::actual::TroubleKind;
+use crate::model::card::Facts;
+use crate::model::desired::{DesiredUser, People};
+use crate::model::name::{Email, ServiceId, UserId};
+use crate::model::registry::{Entry, Registry};
+use crate::model::yaml::YamlError;
+use crate::observe::{self, IntentError, Places};
+use crate::registry_dir::{self, DirError};
+use crate::store::{Health, OfUser, Shown, StoreError};
+
+pub use click::Click;
+pub use fleet::FleetQuery;
+
+use desired_text::DesiredText;
+use readers::Readers;
+
+/// What is none of the files' business.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Who may see the fleet and offboard people.
+    pub admins: BTreeSet<UserId>,
+    /// Whether admins may approve here what the guard holds.
+    pub may_approve: bool,
+    /// Where the page is.
+    pub page: String,
+}
+
+/// Who asks, once the address was looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The id in the desired state.
+    pub user: UserId,
+    /// The verified address.
+    pub email: Email,
+    /// Whether the fleet may be seen.
+    pub admin: bool,
+}
+
+/// Why the portal cannot answer, or will not.
+#[derive(Debug, thiserror::Error)]
+pub enum PortalError {
+    /// The state.
+    #[error("what the last passes recorded cannot be read now")]
+    State(#[from] StoreError),
+    /// The registry.
+    #[error("the registry cannot be read now")]
+    Registry(#[from] DirError),
+    /// Who is who.
+    #[error("who is who cannot be read now")]
+    People(#[source] IntentError),
+    /// The desired state.
+    #[error("the desired state cannot be read now")]
+    Desired(#[source] LoadError),
+    /// The same, part of it.
+    #[error("the desired state is not usable")]
+    DesiredPart(#[from] YamlError),
+    /// No such service.
+    #[error("there is no service `{0}`")]
+    NoService(ServiceId),
+    /// Not for this person, or not now; the text is for them.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// Not as things are; the text is for who asked.
+    #[error("{0}")]
+    NotNow(String),
+    /// The edit was not made.
+    #[error(transparent)]
+    Refused(#[from] RefusedEdit),
+    /// There is no such file, or it cannot be read.
+    #[error("it cannot be read")]
+    File(#[from] io::Error),
+}
+
+/// The portal, without its doors.
+pub struct Portal {
+    places: Places,
+    rules: Rules,
+    people: Kept<People>,
+    registry: Kept<Registry>,
+    desired: Kept<DesiredText>,
+    readers: Readers,
+    fleet: fleet::Last,
+    editor: Editor,
+    changed: watch::Sender<u64>,
+    clock: fn() -> Timestamp,
+}
+
+impl Portal {
+    /// The portal of these places.
+    ///
+    /// # Errors
+    /// There is no thread to be had for the edits.
+    pub fn new(places: Places, rules: Rules, clock: fn() -> Timestamp) -> io::Result<Self> {
+        let (changed, _) = watch::channel(0);
+        let tell = changed.clone();
+        let on_write = move || tell.send_modify(|times| *times += 1);
+        let editor = Editor::start(DesiredFile::new(&places.desired), clock, on_write)?;
+        Ok(Self {
+            people: Kept::new(vec![places.people.clone()]),
+            registry: Kept::new(vec![places.registry.clone(), places.skills.clone()]),
+            desired: Kept::new(vec![places.desired.clone()]),
+            readers: Readers::new(places.state.clone()),
+            fleet: fleet::Last::default(),
+            editor,
+            changed,
+            clock,
+            rules,
+            places,
+        })
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Where the page is.
+    #[must_use]
+    pub fn page(&self) -> &str {
+        &self.rules.page
+    }
+
+    /// Whether admins may approve here.
+    #[must_use]
+    pub fn may_approve(&self) -> bool {
+        self.rules.may_approve
+    }
+
+    /// Whose this verified address is; none: nobody's that we know.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn known(&self, email: &Email) -> Result<Option<Known>, PortalError> {
+        let Some(user) = self.people()?.user_by_email(email) else { return Ok(None) };
+        let admin = self.rules.admins.contains(&user);
+        Ok(Some(Known { user, email: email.clone(), admin }))
+    }
+
+    fn people(&self) -> Result<Arc<People>, PortalError> {
+        self.people.get(|| observe::people(&self.places.people)).map_err(PortalError::People)
+    }
+
+    fn registry(&self) -> Result<Arc<Registry>, PortalError> {
+        let load = || registry_dir::load(&self.places.registry, &self.places.skills);
+        Ok(self.registry.get(|| load().map(|loaded| loaded.registry))?)
+    }
+
+    /// The desired state, or the last good one and what is wrong with the present one.
+    fn desired(&self) -> Result<(Arc<DesiredText>, Option<String>), PortalError> {
+        let file = DesiredFile::new(&self.places.desired);
+        match self.desired.get(|| DesiredText::read(&file, self.now())) {
+            Ok(desired) => Ok((desired, None)),
+            Err(error) => {
+                let notice = match error {
+                    LoadError::Settling { .. } => None,
+                    _ => Some(format!(
+                        "The desired state cannot be used, and nothing changes until it is mended: {}",
+                        chain(&error)
+                    )),
+                };
+                let last = self.desired.last().ok_or(PortalError::Desired(error))?;
+                Ok((last, notice))
+            }
+        }
+    }
+
+    /// All that this person's card shows.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn card(&self, who: &Known) -> Result<CardJson, PortalError> {
+        let registry = self.registry()?;
+        let (desired, notice) = self.desired()?;
+        let wanted = desired.user(&who.user)?;
+        let (of_user, laptops) = self
+            .readers
+            .with(|store| Ok((store.of_user(&who.user)?, store.laptops(&who.user)?)))?;
+        let installed = of_user.installed.values().filter(|home| home.confirmed);
+        let generation = installed.map(|home| home.generation).max();
+        let laptops: Vec<LaptopJson> =
+            laptops.iter().map(|seen| LaptopJson::of(seen, generation)).collect();
+        let person = Person { who, registry: &registry, wanted: &wanted, of_user: &of_user };
+        let services = person.services().into_iter();
+        let services = services.map(|id| person.service(id, &laptops, self)).collect();
+        Ok(CardJson {
+            version: VERSION,
+            user: UserJson {
+                id: who.user.clone(),
+                email: who.email.clone(),
+                admin: who.admin,
+                disabled: wanted.disabled,
+            },
+            revision: desired.revision,
+            at: self.now(),
+            page: self.rules.page.clone(),
+            notice,
+            generation,
+            laptops,
+            services,
+        })
+    }
+
+    /// How a service is, as the last pass found it.
+    ///
+    /// # Errors
+    /// There is none of that id, or it cannot be told.
+    pub fn health(&self, id: &ServiceId) -> Result<HealthJson, PortalError> {
+        if !self.registry()?.entries.contains_key(id) {
+            return Err(PortalError::NoService(id.clone()));
+        }
+        let health = self.recorded_health()?;
+        let of_it = health.as_ref().and_then(|health| health.services.get(id));
+        let call = of_it.and_then(|of_it| of_it.last_call.as_ref());
+        let (status, message) = health_of(health.as_ref(), id);
+        Ok(HealthJson {
+            version: VERSION,
+            service_id: id.clone(),
+            status,
+            message,
+            at: call.map(|call| call.at),
+            took_ms: call.map(|call| call.took_ms),
+        })
+    }
+
+    fn recorded_health(&self) -> Result<Option<Health>, PortalError> {
+        let shown = self.readers.with(|store| store.shown(Shown::Health))?;
+        // One that this version cannot read is as good as none.
+        Ok(shown.and_then(|(_, body)| serde_json::from_str(&body).ok()))
+    }
+
+    /// The plan of the last pass of everything.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn plan(&self) -> Result<ShownPlanJson, PortalError> {
+        let shown = self.readers.with(|store| store.shown(Shown::Plan))?;
+        let (at, plan) = shown.map(|(at, body)| (at, serde_json::from_str(&body).ok())).unzip();
+        Ok(ShownPlanJson { version: VERSION, at, plan: plan.flatten() })
+    }
+
+    /// The picture of a service: SVG.
+    ///
+    /// # Errors
+    /// It has none, or it cannot be read.
+    pub fn icon(&self, id: &ServiceId) -> Result<Vec<u8>, PortalError> {
+        let registry = self.registry()?;
+        let icon = registry.service(id).and_then(|service| service.icon.as_ref());
+        let icon = icon.ok_or_else(|| PortalError::NoService(id.clone()))?;
+        Ok(fs::read(self.places.registry.join(icon))?)
+    }
+}
+
+/// How a service is, and what is wrong with it.
+fn health_of(health: Option<&Health>, id: &ServiceId) -> (HealthStatus, String) {
+    let Some(of_it) = health.and_then(|health| health.services.get(id)) else {
+        return (HealthStatus::Unknown, String::new());
+    };
+    match &of_it.trouble {
+        None => (HealthStatus::Ok, of_it.list_frozen.clone().unwrap_or_default()),
+        Some(trouble) => {
+            let status = match trouble.kind {
+                TroubleKind::SecretRefused => HealthStatus::SecretRefused,
+                TroubleKind::Down => HealthStatus::Down,
+                TroubleKind::ClockSkew => HealthStatus::ClockSkew,
+            };
+            (status, trouble.message.clone())
+        }
+    }
+}
+
+/// One person, with all that their card is made from.
+struct Person<'a> {
+    who: &'a Known,
+    registry: &'a Registry,
+    wanted: &'a DesiredUser,
+    of_user: &'a OfUser,
+}
+
+impl<'a> Person<'a> {
+    /// Every service that can be used, and those that something of the person's is left of.
+    fn services(&self) -> BTreeSet<&'a ServiceId> {
+        let usable = self.registry.services().filter(|service| !service.retired);
+        let homes = self.of_user.installed.values().flat_map(|home| home.pieces.keys());
+        let broken = self.registry.entries.iter().filter(|(_, e)| matches!(e, Entry::Broken(_)));
+        usable
+            .map(|service| &service.id)
+            .chain(broken.map(|(id, _)| id))
+            .chain(self.wanted.connections.keys())
+            .chain(self.of_user.tokens.keys())
+            .chain(homes)
+            .collect()
+    }
+
+    fn service(&self, id: &ServiceId, laptops: &[LaptopJson], portal: &Portal) -> ServiceJson {
+        let service = self.registry.service(id);
+        let wish = self.wanted.connections.get(id);
+        let facts = Facts {
+            service: id,
+            entry: self.registry.entries.get(id),
+            allowed: service
+                .is_none_or(|service| service.allow.covers(&self.who.user, &self.who.email)),
+            disabled: self.wanted.disabled,
+            wish,
+            tokens: self.of_user.tokens.get(id).map_or(&[], Vec::as_slice),
+            installed: Some(&self.of_user.installed),
+            backoff: self.of_user.backoffs.get(id),
+            trouble: self.of_user.troubles.get(id),
+            now: portal.now(),
+        };
+        let standing = facts.standing(&self.of_user.kept_back);
+        let days = wish.and_then(|wish| wish.ttl_days);
+        ServiceJson::of(id, standing, wish.is_some(), days, laptops, &portal.rules.page)
+    }
+}

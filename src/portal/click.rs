@@ -1,0 +1,189 @@
+//! What people click: edits of the desired state, if they may.
+
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+
+use crate::api::{DoneJson, ServiceJson};
+use crate::desired_file::{Edit, Edited};
+use crate::model::card::State;
+use crate::model::change::Change;
+use crate::model::digest::Digest;
+use crate::model::name::{ServiceId, UserId};
+use crate::model::registry::{Entry, Registry, Service};
+
+use super::{Known, Portal, PortalError};
+
+/// What somebody clicked.
+#[derive(Debug, Clone)]
+pub enum Click {
+    /// Connect; with so many days instead of the registry's.
+    Connect {
+        /// To what.
+        service: ServiceId,
+        /// How many days keys should live.
+        ttl_days: Option<u16>,
+    },
+    /// Disconnect from a service.
+    Disconnect(ServiceId),
+    /// Replace the key.
+    Rotate {
+        /// Of which service.
+        service: ServiceId,
+        /// It leaked.
+        leaked: bool,
+    },
+}
+
+impl Click {
+    /// Of which service it is.
+    #[must_use]
+    pub fn service(&self) -> &ServiceId {
+        match self {
+            Self::Connect { service, .. }
+            | Self::Disconnect(service)
+            | Self::Rotate { service, .. } => service,
+        }
+    }
+
+    /// Whether nothing more is to be waited for after it.
+    #[must_use]
+    pub fn is_done(&self, state: State) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Rotate { .. } => state == State::Connected,
+            Self::Disconnect(_) => matches!(state, State::NotConnected | State::NotAllowed),
+        }
+    }
+
+    fn change(&self, user: &UserId, now: Timestamp) -> Change {
+        let user = user.clone();
+        match self.clone() {
+            Self::Connect { service, ttl_days } => Change::Connect { user, service, ttl_days },
+            Self::Disconnect(service) => Change::Disconnect { user, service },
+            Self::Rotate { service, leaked } => {
+                Change::Rotate { user, service, at: readable(now), leaked }
+            }
+        }
+    }
+
+    fn message(&self, name: &str) -> String {
+        match self {
+            Self::Connect { .. } => format!("Connecting to {name}."),
+            Self::Disconnect(_) => format!("Disconnecting from {name}."),
+            Self::Rotate { leaked: false, .. } => {
+                format!("A new key to {name} is on its way; the present one works until then.")
+            }
+            Self::Rotate { leaked: true, .. } => {
+                format!("The key to {name} is being revoked, and a new one is on its way.")
+            }
+        }
+    }
+}
+
+/// No finer than a person can read, and never a time to come: the next pass is to act on it.
+fn readable(now: Timestamp) -> Timestamp {
+    let whole = TimestampRound::new().smallest(Unit::Millisecond).mode(RoundMode::Trunc);
+    now.round(whole).unwrap_or(now)
+}
+
+impl Portal {
+    /// Makes the edit that somebody clicked. It is on the disk when this returns.
+    ///
+    /// # Errors
+    /// They may not, it makes no sense, or it cannot be made: nothing was changed.
+    pub async fn click(
+        &self,
+        who: &Known,
+        click: &Click,
+        expected: Option<Digest>,
+    ) -> Result<Edited, PortalError> {
+        let registry = self.registry()?;
+        match click {
+            Click::Disconnect(_) => {}
+            Click::Connect { service, .. } | Click::Rotate { service, .. } => {
+                may_have(who, service, &registry)?;
+            }
+        }
+        let edit = Edit {
+            change: click.change(&who.user, self.now()),
+            who: format!("{} (portal)", who.user),
+        };
+        Ok(self.editor.edit(edit, expected).await?)
+    }
+
+    /// Offboards somebody.
+    ///
+    /// # Errors
+    /// It cannot be made: nothing was changed.
+    pub async fn offboard(
+        &self,
+        who: &Known,
+        user: &UserId,
+        expected: Option<Digest>,
+    ) -> Result<DoneJson, PortalError> {
+        let change = Change::Offboard { user: user.clone() };
+        let edit = Edit { change, who: format!("{} (portal, admin)", who.user) };
+        let edited = self.editor.edit(edit, expected).await?;
+        let message = format!("{user} is offboarded: every connection goes.");
+        Ok(DoneJson {
+            ok: true,
+            message,
+            state: None,
+            changed: edited.changed,
+            revision: edited.revision,
+            service: None,
+        })
+    }
+
+    /// One connection of somebody's.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn connection(
+        &self,
+        who: &Known,
+        service: &ServiceId,
+    ) -> Result<Option<ServiceJson>, PortalError> {
+        let mut services = self.card(who)?.services.into_iter();
+        Ok(services.find(|found| found.id == *service))
+    }
+
+    /// What an edit that was made is answered with.
+    #[must_use]
+    pub fn done(&self, who: &Known, click: &Click, edited: Edited) -> DoneJson {
+        // The edit stands, whatever can be told of the rest.
+        let service = self.connection(who, click.service()).ok().flatten();
+        let name = service.as_ref().map_or(click.service().as_str(), |service| &service.name);
+        DoneJson {
+            ok: true,
+            message: click.message(name),
+            state: service.as_ref().map(|service| service.state),
+            changed: edited.changed,
+            revision: edited.revision,
+            service,
+        }
+    }
+}
+
+/// The service, if this person may have a key to it.
+fn may_have<'r>(
+    who: &Known,
+    id: &ServiceId,
+    registry: &'r Registry,
+) -> Result<&'r Service, PortalError> {
+    let service = match registry.entries.get(id) {
+        Some(Entry::Usable(service)) => service,
+        Some(Entry::Broken(_)) => {
+            return Err(PortalError::NotNow(format!("{id} is not set up at the moment.")));
+        }
+        None => return Err(PortalError::NoService(id.clone())),
+    };
+    if service.retired {
+        return Err(PortalError::NotNow(format!("{} is retired.", service.name)));
+    }
+    if !service.allow.covers(&who.user, &who.email) {
+        return Err(PortalError::NotAllowed(format!(
+            "You may not use {}. Ask whoever runs this portal.",
+            service.name
+        )));
+    }
+    Ok(service)
+}
