@@ -10,6 +10,7 @@ mod events;
 mod explain;
 mod forget;
 mod health;
+mod laptop_script;
 mod man;
 mod plan;
 mod reconcile;
@@ -97,6 +98,11 @@ enum Command {
     /// `docs/service-contract.md` by name. What is asked for is in a journal first: when the check is
     /// cut off, the next one revokes what it left. Exit 0: no rule is broken.
     CheckService(check_service::Args),
+    /// Print the script that brings keys and skills to a laptop
+    ///
+    /// To be saved as `sync_service_env.sh`, and run in a project's directory: it fetches the keys into
+    /// `.env` and the skills into `.claude/rules/`.
+    LaptopScript,
     /// Print the JSON Schema of a file that people write, for editors
     Schema(schema::Args),
     /// Print the completions of a shell
@@ -110,7 +116,12 @@ impl Command {
     fn has_settings(&self) -> bool {
         !matches!(
             self,
-            Self::Demo(_) | Self::Schema(_) | Self::Completions(_) | Self::Man(_) | Self::Doctor(_)
+            Self::Demo(_)
+                | Self::LaptopScript
+                | Self::Schema(_)
+                | Self::Completions(_)
+                | Self::Man(_)
+                | Self::Doctor(_)
         )
     }
 }
@@ -154,6 +165,10 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
     }
     match cli.command {
         Command::Demo(args) => demo::run(&args),
+        Command::LaptopScript => {
+            laptop_script::run();
+            Ok(0)
+        }
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => completions::run(Cli::command(), &args),
         Command::Man(args) => man::run(Cli::command(), &args),
@@ -174,6 +189,7 @@ fn with_settings(command: Command, overrides: Overrides) -> Result<u8, Failure> 
     }
     match command {
         Command::Demo(_)
+        | Command::LaptopScript
         | Command::Schema(_)
         | Command::Completions(_)
         | Command::Man(_)

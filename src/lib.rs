@@ -37,6 +37,8 @@ pub mod store;
 #[cfg(feature = "connector")]
 pub mod example_service;
 #[cfg(feature = "connector")]
+pub mod laptop_script;
+#[cfg(feature = "connector")]
 pub mod observe;
 #[cfg(feature = "connector")]
 pub mod execute;

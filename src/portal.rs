@@ -25,7 +25,6 @@ use crate::file_marks::Kept;
 use crate::model::actual::TroubleKind;
 use crate::model::card::Facts;
 use crate::model::desired::{DesiredUser, People};
-use crate::model::home::LaptopSeen;
 use crate::model::name::{Email, ServiceId, UserId};
 use crate::model::registry::{Entry, Registry};
 use crate::model::yaml::YamlError;
@@ -201,10 +200,9 @@ impl Portal {
         let registry = self.registry()?;
         let (desired, notice) = self.desired()?;
         let wanted = desired.user(&who.user)?;
-        let (of_user, laptops) = self.readers.with(|store| {
-            let laptops: Vec<LaptopSeen> = Vec::new();
-            Ok((store.of_user(&who.user)?, laptops))
-        })?;
+        let (of_user, laptops) = self
+            .readers
+            .with(|store| Ok((store.of_user(&who.user)?, store.laptops(&who.user)?)))?;
         let installed = of_user.installed.values().filter(|home| home.confirmed);
         let generation = installed.map(|home| home.generation).max();
         let laptops: Vec<LaptopJson> =

@@ -8,6 +8,7 @@ mod check;
 mod events;
 mod fill;
 mod kept_back;
+mod laptops;
 mod load;
 mod modes;
 mod of_user;

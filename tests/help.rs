@@ -29,6 +29,7 @@ const COMMANDS: [&str; 26] = [
     "state",
     "state import",
     "state export",
+    "laptop-script",
     "schema",
     "completions",
     "man",

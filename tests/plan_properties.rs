@@ -11,7 +11,7 @@ use service_connector::model::action::{Action, Content, IssueReason, RevokeReaso
 use service_connector::model::actual::Backoff;
 use service_connector::model::digest::Digest;
 use service_connector::model::guard::{Held, approve};
-use service_connector::model::home::{FileFacts, HomeLook};
+use service_connector::model::home::{FileFacts, HomeLook, LaptopSeen};
 use service_connector::model::name::OpId;
 use service_connector::model::plan::due::due;
 use service_connector::model::plan::text::{Palette, text};
@@ -492,4 +492,31 @@ fn the_digest_of_a_lone_revoke_covers_the_fingerprint() {
     };
     assert_eq!(digest("00000001"), digest("00000001"));
     assert_ne!(digest("00000001"), digest("00000002"));
+}
+
+#[test]
+fn a_home_is_looked_at_again_until_a_laptop_has_what_was_delivered_and_then_no_more() {
+    let mut given = settled_at(1, 2, "2026-08-01T00:00:00Z");
+    let deliveries = given.actual.tokens[&user(0)].values().flatten();
+    let delivery = deliveries.filter_map(|token| token.delivered).max_by_key(|d| d.generation);
+    let delivery = delivery.unwrap();
+    let next = |given: &Given, now: Timestamp| {
+        let due = due(&given.actual, Some(&given.desired), &given.registry, now);
+        due.users.get(&user(0)).map(|at| at.duration_since(delivery.at).as_mins())
+    };
+    let (mut now, mut looks) = (delivery.at, Vec::new());
+    while let Some(look) = next(&given, now).filter(|look| *look < 40) {
+        looks.push(look);
+        now = later(delivery.at, MINUTE * i32::try_from(look).unwrap());
+    }
+    assert_eq!(looks, [1, 2, 4, 8, 16, 32]);
+    assert!(next(&given, now).is_none_or(|look| look >= 60), "then only what is due anyway");
+    let seen = |generation| {
+        let laptop = "0123456789abcdef".parse().unwrap();
+        vec![LaptopSeen { laptop, generation, at: delivery.at }]
+    };
+    given.actual.laptops.insert(user(0), seen(delivery.generation - 1));
+    assert_eq!(next(&given, delivery.at), Some(1), "that one has the older ones");
+    given.actual.laptops.insert(user(0), seen(delivery.generation));
+    assert!(next(&given, delivery.at).is_none_or(|look| look >= 60));
 }

@@ -215,3 +215,57 @@ fn a_pass_that_is_killed_leaves_what_the_one_before_it_left() {
     let after: Vec<_> = ALL.iter().map(|what| text(&scene, *what)).collect();
     assert!(after == before, "what was shown has changed");
 }
+
+/// What a laptop's sync leaves in the home.
+fn laptop_says(scene: &Scene, account: &str, laptop: &str, text: &str) {
+    let dir = scene.path(&format!("homes/{account}/.service_env_seen"));
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join(laptop), text).unwrap();
+}
+
+fn laptops(scene: &Scene, user: &str) -> Vec<(String, u64)> {
+    let store = Store::open_to_read(&scene.path("state")).unwrap();
+    let laptops = store.laptops(&user.parse().unwrap()).unwrap();
+    laptops.iter().map(|seen| (seen.laptop.to_string(), seen.generation)).collect()
+}
+
+#[test]
+fn which_laptop_holds_what_is_known_to_who_may_not_look_at_homes() {
+    const ONE: &str = "0123456789abcdef";
+    const OTHER: &str = "fedcba9876543210";
+    let scene = Scene::new();
+    scene.connect("john", CRM);
+    scene.connect("eva", CRM);
+    scene.pass(0);
+    assert!(laptops(&scene, "john").is_empty());
+    laptop_says(&scene, "john", ONE, "generation 1\n");
+    laptop_says(&scene, "john", OTHER, "generation 0\n");
+    laptop_says(&scene, "john", "not-a-laptop", "generation 9\n");
+    let status = scene.run(&["status"]).expect(0);
+    status.says(&format!("laptop {ONE} of john holds generation 1, the newest"));
+    status.says(&format!("laptop {OTHER} of john holds generation 0; a newer one is in the home"));
+    scene
+        .run(&["explain", "john", "crm"])
+        .expect(0)
+        .says(&format!("{ONE} of john holds generation 1"));
+    assert!(laptops(&scene, "john").is_empty(), "who only looks writes nothing down");
+    scene.pass(0);
+    let known = [(ONE.to_owned(), 1), (OTHER.to_owned(), 0)];
+    assert_eq!(laptops(&scene, "john"), known);
+    assert!(laptops(&scene, "eva").is_empty());
+    let status = scene.status();
+    let told = status["laptops"].as_array().unwrap();
+    assert_eq!(
+        (told.len(), &told[0]["current"], &told[1]["current"]),
+        (2, &true.into(), &false.into())
+    );
+    // The same once more, a little later, is not written down again.
+    let before = scene.dump();
+    laptop_says(&scene, "john", ONE, "generation 1\n");
+    scene.pass(0);
+    assert_eq!(scene.dump(), before);
+    laptop_says(&scene, "john", OTHER, "generation 1\n");
+    fs::remove_file(scene.path(&format!("homes/john/.service_env_seen/{ONE}"))).unwrap();
+    scene.pass(0);
+    assert_eq!(laptops(&scene, "john"), [(OTHER.to_owned(), 1)]);
+}

@@ -16,6 +16,7 @@ use crate::store::{EventFilter, Store, StoreError};
 
 use super::report::{self, chain, palette, say};
 use super::settings::Settings;
+use super::status::{LaptopJson, laptops};
 use super::{Failure, block_on, events};
 
 /// Explain one connection: what is desired and where, each key with its phase and times, what was
@@ -45,6 +46,8 @@ struct Explanation {
     account: Option<AccountName>,
     tokens: Vec<TokenPart>,
     home: String,
+    /// Which laptop holds which generation of the user's files.
+    laptops: Vec<LaptopJson>,
     decisions: Vec<String>,
     next_due: Option<Timestamp>,
     lately: Vec<Event>,
@@ -115,6 +118,7 @@ fn explain(settings: &Settings, args: &Args, planned: &Planned, lately: Vec<Even
         account: person.as_ref().map(|person| person.account.clone()),
         tokens: tokens.iter().map(token_part).collect(),
         home: home(planned, user, service, person.as_ref().map(|person| &person.account)),
+        laptops: laptops(&planned.actual),
         decisions: decisions(planned),
         next_due: next_due(planned, service, tokens),
         lately,
@@ -280,6 +284,9 @@ fn print(explanation: &Explanation) {
         part("key", &token_line(token));
     }
     part("home", &explanation.home);
+    for laptop in &explanation.laptops {
+        part("laptop", laptop.line().trim_start_matches("laptop "));
+    }
     for decision in &explanation.decisions {
         part("plan", decision);
     }

@@ -1,5 +1,6 @@
 //! `status`: who can use what now, what is owed, what is blocked.
 
+mod laptops;
 mod lists;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use super::plan::ScopeArgs;
 use super::report::{self, chain, say};
 use super::settings::Settings;
 use super::{Failure, block_on};
+pub(super) use laptops::{LaptopJson, laptops};
 use lists::{SweepJson, V1};
 
 /// Show who can use what now, until when, what is owed, and what is blocked and why.
@@ -47,6 +49,8 @@ struct StatusJson {
     v1: Vec<V1>,
     /// What the services' own lists of tokens showed last (contract v2).
     sweeps: Vec<SweepJson>,
+    /// Which laptop holds which generation of its user's files.
+    laptops: Vec<LaptopJson>,
     /// What is said of the whole, or of a service.
     notes: Vec<String>,
     error: Option<String>,
@@ -99,6 +103,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
         debts: debts(&planned),
         v1: lists::v1(&planned, &lost),
         sweeps: lists::sweeps(&planned),
+        laptops: laptops(&planned.actual),
         lost,
         notes: general_notes(&planned),
         last_pass,
@@ -107,6 +112,7 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     status.connections.retain(|row| within(&row.user, &row.service));
     status.debts.retain(|debt| within(&debt.user, &debt.service));
     status.lost.retain(|lost| within(&lost.user, &lost.service));
+    status.laptops.retain(|laptop| scope.has_user(&laptop.user));
     status.v1.retain(|v1| scope.has_service(&v1.service));
     status.sweeps.retain(|sweep| scope.has_service(&sweep.service));
     if args.json {
@@ -247,6 +253,9 @@ fn print(status: &StatusJson) {
     }
     if !status.connections.is_empty() {
         say(&format!("\n{}", table(&status.connections).trim_fmt()));
+    }
+    for laptop in &status.laptops {
+        say(&format!("A {}", laptop.line()));
     }
     for debt in &status.debts {
         let why = debt.why.as_deref().unwrap_or("not tried yet");

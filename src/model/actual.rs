@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::home::HomeLook;
+use super::home::{HomeLook, LaptopSeen};
 use super::name::{AccountName, OpId, ServiceId, SkillFile, UserId};
 use super::registry::Rendition;
 use super::skill::Status;
 use super::sweep::Sweep;
 use super::token::Token;
+
+/// A laptop that goes on holding the same is written down so often: it counts for a month.
+const LAPTOP_NOTED: SignedDuration = SignedDuration::from_hours(24);
 
 /// What is there.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +32,9 @@ pub struct Actual {
     pub backoffs: BTreeMap<UserId, BTreeMap<ServiceId, Backoff>>,
     /// Services that refuse our secret, do not answer, or whose clock is off.
     pub troubles: BTreeMap<ServiceId, Trouble>,
+    /// What each user's laptops hold: as the homes showed it where they were looked at, else as it
+    /// was written down.
+    pub laptops: BTreeMap<UserId, Vec<LaptopSeen>>,
     /// Since when a user's account has been found absent.
     pub absent_since: BTreeMap<UserId, Timestamp>,
     /// Removals that were carried out within the last hour, but for those that somebody approved.
@@ -63,6 +69,33 @@ impl Actual {
         self.tokens.get(user).and_then(|of_user| of_user.get(service)).map_or(&[], Vec::as_slice)
     }
 
+    /// Takes over what the homes of these users showed of their laptops. Returns of whom it is to be
+    /// written down: a fleet whose laptops go on holding the same is written down once a day.
+    pub fn see_laptops<'a>(
+        &mut self,
+        accounts: impl IntoIterator<Item = (&'a UserId, &'a AccountName)>,
+    ) -> BTreeSet<UserId> {
+        let mut changed = BTreeSet::new();
+        for (user, account) in accounts {
+            let seen = match self.homes.get(account) {
+                Some(HomeLook::Seen(facts)) => facts.laptops.clone(),
+                Some(HomeLook::Absent(_)) => Vec::new(),
+                // Nothing is known that was not known before.
+                Some(HomeLook::Unknown(_)) | None => continue,
+            };
+            let known = self.laptops.get(user).map_or(&[][..], Vec::as_slice);
+            if !is_noted(known, &seen) {
+                changed.insert(user.clone());
+            }
+            if seen.is_empty() {
+                self.laptops.remove(user);
+            } else {
+                self.laptops.insert(user.clone(), seen);
+            }
+        }
+        changed
+    }
+
     /// The services that the state knows, whatever the registry says.
     #[must_use]
     pub fn services(&self) -> BTreeSet<&ServiceId> {
@@ -71,6 +104,15 @@ impl Actual {
         let here = in_tokens.chain(homes.flat_map(|installed| installed.pieces.keys()));
         here.chain(self.elsewhere.connections.keys()).collect()
     }
+}
+
+fn is_noted(known: &[LaptopSeen], seen: &[LaptopSeen]) -> bool {
+    let same = |(known, seen): (&LaptopSeen, &LaptopSeen)| {
+        known.laptop == seen.laptop
+            && known.generation == seen.generation
+            && seen.at.duration_since(known.at) < LAPTOP_NOTED
+    };
+    known.len() == seen.len() && known.iter().zip(seen).all(same)
 }
 
 /// What was last put, or was about to be put, into one home.

@@ -81,12 +81,11 @@ impl Pass {
         if let Ok(wanted) = &intent.desired {
             actual.homes = observe::homes(&self.installer, wanted, &actual, &self.scope);
             let accounts = observe::accounts_of(wanted, &actual, &self.scope);
-            if let Some(store) = store {
-                let absent: Vec<_> = accounts.into_iter().map(|(u, a)| (u.clone(), a)).collect();
-                // What cannot be noted now is noted by the next pass; nothing depends on the hour.
-                if let Err(error) = store.note_absences(&absent, &mut actual, at) {
-                    tracing::warn!(%error, "absent accounts could not be noted");
-                }
+            let accounts: Vec<_> = accounts.into_iter().map(|(u, a)| (u.clone(), a)).collect();
+            match store {
+                Some(store) => note_seen(store, &accounts, &mut actual, at),
+                // Nothing is written down.
+                None => drop(actual.see_laptops(accounts.iter().map(|(u, a)| (u, a)))),
             }
         }
         self.judged(at, intent, actual)
@@ -189,6 +188,21 @@ impl Pass {
         let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
         names.extend(needed.into_iter().map(|(_, name)| name.clone()));
         Secrets::from_dir_or_env(self.secrets_dir.as_deref(), names.iter())
+    }
+}
+
+/// What cannot be noted now is noted by the next pass; nothing depends on the hour.
+fn note_seen(
+    store: &mut Store,
+    accounts: &[(UserId, AccountName)],
+    actual: &mut Actual,
+    at: Timestamp,
+) {
+    if let Err(error) = store.note_absences(accounts, actual, at) {
+        tracing::warn!(%error, "absent accounts could not be noted");
+    }
+    if let Err(error) = store.note_laptops(accounts, actual) {
+        tracing::warn!(%error, "what laptops hold could not be noted");
     }
 }
 

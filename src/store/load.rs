@@ -65,6 +65,7 @@ impl Store {
             renditions: self.load_renditions()?,
             backoffs: self.load_backoffs(only)?,
             troubles: self.load_troubles()?,
+            laptops: self.load_laptops(only)?,
             absent_since: self.load_absences()?,
             recent_removals: self.load_removals(now)?,
             recent_strays: self.recent_strays(now)?,

@@ -16,7 +16,8 @@ pub(super) const BUSY: Duration = Duration::from_secs(10);
 const OPENING: Duration = Duration::from_millis(2);
 
 /// Each step brings a database from the version of its place to the next.
-const STEPS: [&str; 6] = [FIRST, COUNTS_BY_SERVICE, SWEEPS, SHOWN, COUNTS_COVERED, KEPT_BACK];
+const STEPS: [&str; 7] =
+    [FIRST, COUNTS_BY_SERVICE, SWEEPS, SHOWN, COUNTS_COVERED, KEPT_BACK, LAPTOPS];
 
 /// The schema's version.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
@@ -174,6 +175,17 @@ CREATE TABLE kept_back (
     kept_by TEXT NOT NULL,
     why TEXT NOT NULL,
     PRIMARY KEY (user, service, kept_by, why)
+) STRICT, WITHOUT ROWID;
+";
+
+/// What each user's laptops hold, for who may not look at homes: see `store/laptops.rs`.
+const LAPTOPS: &str = "
+CREATE TABLE laptop (
+    user TEXT NOT NULL,
+    laptop TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (user, laptop)
 ) STRICT, WITHOUT ROWID;
 ";
 
