@@ -13,6 +13,7 @@ use super::Web;
 use super::gate::{self, NotIn};
 use super::problem::Problem;
 use crate::identity::{DEMO_COOKIE, Peer};
+use crate::laptop_script::LAPTOP_SCRIPT;
 use crate::model::name::ServiceId;
 use crate::portal::Known;
 
@@ -23,6 +24,8 @@ const UNKNOWN: &str = include_str!("assets/unknown.html");
 const FLEET: &str = include_str!("assets/fleet.html");
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+/// Not to be run by whoever opens it in a browser.
+const SCRIPT: &str = "application/x-sh";
 const CSS: &str = "text/css; charset=utf-8";
 
 /// A picture that somebody opens by itself may do nothing at all.
@@ -41,6 +44,7 @@ pub(super) fn router(base: &str) -> Router<Arc<Web>> {
         file("fleet-plan.js", JAVASCRIPT, include_str!("assets/fleet-plan.js")),
         file("page.js", JAVASCRIPT, include_str!("assets/page.js")),
         file("page.css", CSS, include_str!("assets/page.css")),
+        file("sync_service_env.sh", SCRIPT, LAPTOP_SCRIPT),
     ];
     let page = format!("{base}/");
     let here = page.clone();

@@ -154,6 +154,14 @@ fn a_state_that_cannot_be_read_is_never_shown_as_an_empty_one() {
 }
 
 #[test]
+fn the_portal_hands_out_the_laptops_script_as_the_command_prints_it() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    let script = door.ask("GET", &format!("{PAGE}/sync_service_env.sh"), &[], "").expect(200).body;
+    assert_eq!(script, scene.run(&["laptop-script"]).expect(0).stdout);
+}
+
+#[test]
 fn no_key_and_no_secret_is_in_any_page_or_answer() {
     let scene = Scene::new();
     let icon = concat!(env!("CARGO_MANIFEST_DIR"), "/registry/crm.svg");
