@@ -332,3 +332,24 @@ fn the_tools_of_busybox_are_enough() {
     fs::copy(laptop.path("bin/ssh"), bin.join("ssh")).unwrap();
     goes_on_with(&laptop, &bin);
 }
+
+#[test]
+fn what_cannot_be_merged_into_is_left_as_it_is() {
+    let laptop = Laptop::new();
+    Files::new(1, ONE, &["sc_po.md"]).put(&laptop.home());
+    let utf16: &[u8] = b"\xff\xfeA\0=\01\0\n\0";
+    laptop.write(".env", utf16);
+    laptop.run(&[]).expect(1).says("UTF-16");
+    assert_eq!(laptop.read(".env").unwrap(), utf16);
+    fs::remove_file(laptop.path("project/.env")).unwrap();
+    fs::create_dir(laptop.path("project/.env")).unwrap();
+    laptop.run(&[]).expect(1).says(".env is not a file");
+    fs::remove_dir(laptop.path("project/.env")).unwrap();
+    symlink("nowhere/env", laptop.path("project/.env")).unwrap();
+    laptop.run(&[]).expect(1).says("is not there: ./nowhere");
+    fs::remove_file(laptop.path("project/.env")).unwrap();
+    // The skills have no place: the keys do not come without them.
+    laptop.write(".claude", "a file");
+    laptop.run(&[]).expect(1).says(".claude/rules cannot be made");
+    assert_eq!(laptop.contents().len(), 1, "{:?}", laptop.contents());
+}
