@@ -18,6 +18,7 @@ mod registry;
 mod report;
 mod run_as;
 mod schema;
+mod serve;
 mod settings;
 mod state;
 mod status;
@@ -61,6 +62,8 @@ enum Command {
     Plan(plan::Args),
     /// Do what must be done: one pass
     Reconcile(reconcile::Args),
+    /// Serve the portal: the page, the card and their API
+    Serve(serve::Args),
     /// Let the next pass carry out the removals that the guard holds
     Approve(approve::Args),
     /// Show who can use what now, what is owed, and what is blocked
@@ -193,6 +196,7 @@ fn with_settings(command: Command, overrides: Overrides) -> Result<u8, Failure> 
         | Command::Doctor(_) => unreachable!("they ran above, without these settings"),
         Command::Plan(args) => plan::run(&settings, &args),
         Command::Reconcile(args) => reconcile::run(&settings, &args),
+        Command::Serve(args) => serve::run(&settings, &args),
         Command::Approve(args) => approve::run(&settings, &args),
         Command::Status(args) => status::run(&settings, &args),
         Command::Connect(args) => edit::connect(&settings, &args),

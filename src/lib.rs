@@ -19,6 +19,8 @@ pub mod desired_error;
 #[cfg(feature = "connector")]
 pub mod desired_file;
 #[cfg(feature = "connector")]
+pub mod approval_box;
+#[cfg(feature = "connector")]
 pub mod registry_dir;
 pub mod wire;
 pub mod install;
@@ -47,6 +49,8 @@ pub mod nudge;
 #[cfg(feature = "connector")]
 pub mod watch;
 #[cfg(feature = "connector")]
+pub mod listen;
+#[cfg(feature = "connector")]
 pub mod ops;
 #[cfg(feature = "connector")]
 pub mod identity;
@@ -56,6 +60,8 @@ pub mod editor;
 pub mod api;
 #[cfg(feature = "connector")]
 pub mod portal;
+#[cfg(feature = "connector")]
+pub mod web;
 #[cfg(feature = "connector")]
 pub mod doctor;
 #[cfg(feature = "connector")]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::exchange::seen::Observer;
 use crate::watch::{Heart, Told};
 
-pub use listener::{Left, ListenError, OpsAddress, OpsListener};
+pub use listener::{MODE, serve};
 
 use metrics::Metrics;
 use readiness::Readiness;

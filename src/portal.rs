@@ -90,6 +90,9 @@ pub enum PortalError {
     /// The edit was not made.
     #[error(transparent)]
     Refused(#[from] RefusedEdit),
+    /// An approval cannot be left for the next pass.
+    #[error("an approval could not be left for the next pass")]
+    Approval(#[source] io::Error),
     /// There is no such file, or it cannot be read.
     #[error("it cannot be read")]
     File(#[from] io::Error),
@@ -145,10 +148,10 @@ impl Portal {
         &self.rules.page
     }
 
-    /// Whether admins may approve here.
+    /// Whether somebody may see the fleet.
     #[must_use]
-    pub fn may_approve(&self) -> bool {
-        self.rules.may_approve
+    pub fn is_admin(&self, user: &UserId) -> bool {
+        self.rules.admins.contains(user)
     }
 
     /// Whose this verified address is; none: nobody's that we know.
@@ -157,7 +160,7 @@ impl Portal {
     /// It cannot be told.
     pub fn known(&self, email: &Email) -> Result<Option<Known>, PortalError> {
         let Some(user) = self.people()?.user_by_email(email) else { return Ok(None) };
-        let admin = self.rules.admins.contains(&user);
+        let admin = self.is_admin(&user);
         Ok(Some(Known { user, email: email.clone(), admin }))
     }
 

@@ -1,5 +1,6 @@
 //! One pass: load, observe, plan, approve, execute, record.
 
+mod approvals;
 mod checks;
 mod import;
 mod prepare;
@@ -57,6 +58,8 @@ pub struct Pass {
     pub installer: Arc<Installer>,
     /// Where shared secrets are, one file each, besides the environment. Read at each pass.
     pub secrets_dir: Option<PathBuf>,
+    /// Whether approvals that were asked for in the portal are taken up.
+    pub portal_may_approve: bool,
     /// The way to the services, without any secret: connections stay open between passes.
     pub exchange: Arc<Exchange>,
     /// What time it is.
@@ -215,6 +218,9 @@ impl Pass {
         self.refuse_lost_state().await?;
         let mut store = Store::open(&self.places.state, &self.places.sealing_key)?;
         finish_import(&self.places.desired, &store, began)?;
+        if self.portal_may_approve {
+            approvals::take_up(&self.places.desired, &mut store, began)?;
+        }
         let gathered = self.gather(&store, began)?;
         let planned = self.planned(gathered, None, Some(&mut store)).await;
         let names = SecretNames::default();

@@ -602,7 +602,7 @@ fn wish(form: u8) -> &'static str {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    (0..6u8, 0..7u8, 0..6u8, 1..365u16).prop_map(|(user, service, kind, days)| {
+    (0..6u8, 0..7u8, 0..7u8, 1..365u16).prop_map(|(user, service, kind, days)| {
         let (user, service) =
             (format!("u{user}").parse().unwrap(), format!("s{service}").parse().unwrap());
         let at = "2026-11-22T10:00:00Z".parse().unwrap();
@@ -611,6 +611,7 @@ fn change() -> impl Strategy<Value = Change> {
             1 => Change::Connect { user, service, ttl_days: Some(days) },
             2 => Change::Disconnect { user, service },
             5 => Change::Offboard { user },
+            6 => Change::Retry { user, service, at },
             _ => Change::Rotate { user, service, at, leaked: kind == 3 },
         }
     })
@@ -623,7 +624,7 @@ fn others<'t>(text: &'t str, change: &Change, service: &str) -> Vec<&'t str> {
     let speaks = |line: &&str| {
         line.trim() == "{}"
             || keys.iter().any(|key| line.trim_start().starts_with(key.as_str()))
-            || [service, "ttl_days", "rotate_after", "revoke_issued", "connections"]
+            || [service, "ttl_days", "rotate_after", "revoke_issued", "retried_at", "connections"]
                 .iter()
                 .any(|word| line.contains(word))
     };
@@ -653,7 +654,7 @@ proptest! {
         let (old_piece, new_piece) = (&text[front..text.len() - back], &new[front..new.len() - back]);
         let bound = 120;
         match &change {
-            Change::Connect { .. } | Change::Rotate { .. } => prop_assert!(
+            Change::Connect { .. } | Change::Rotate { .. } | Change::Retry { .. } => prop_assert!(
                 old_piece.len() < 30 && new_piece.len() < bound, "{old_piece:?} -> {new_piece:?}\n{text}"),
             Change::Disconnect { .. } => prop_assert!(
                 new_piece.len() < 6 && old_piece.len() < bound, "{old_piece:?} -> {new_piece:?}\n{text}"),
@@ -669,7 +670,10 @@ proptest! {
         let shares = style.users.get(user).is_some_and(|user| user.form == 2);
         if style.last_newline && !style.flow_users && !shares {
             let service = match &change {
-                Change::Connect { service, .. } | Change::Disconnect { service, .. } | Change::Rotate { service, .. } => service,
+                Change::Connect { service, .. }
+                | Change::Disconnect { service, .. }
+                | Change::Rotate { service, .. }
+                | Change::Retry { service, .. } => service,
                 Change::Offboard { .. } => unreachable!("returned above"),
             };
             let service = service.as_str();

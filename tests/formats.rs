@@ -211,6 +211,33 @@ fn an_address_leads_to_the_user_who_has_it_and_to_no_other() {
 }
 
 #[test]
+fn an_address_that_is_proven_leads_to_one_account_and_no_two_addresses_to_the_same() {
+    let people = People::parse(PEOPLE).unwrap();
+    let of = |text: &str| {
+        let (user, person) = people.by_email(&text.parse::<Email>().unwrap())?;
+        assert_eq!(people.person(&user).unwrap(), person);
+        assert_eq!(person.email.as_str(), text.to_ascii_lowercase());
+        Some(format!("{user} {}", person.account))
+    };
+    let at = |local: &str| of(&format!("{local}@your-domain.com"));
+    assert_eq!(at("petr.novak").as_deref(), Some("petr petr_novak"), "the entry wins");
+    assert_eq!(at("JOHN").as_deref(), Some("john john"));
+    // Each by the rule as it is: what would have to be changed to fit is nobody's.
+    for local in ["a.b", "a_b", "a-b", "ab", "_ab", "A.B"] {
+        let own = local.to_ascii_lowercase();
+        assert_eq!(at(local), Some(format!("{own} {own}")), "{local}");
+    }
+    let long = "a".repeat(33);
+    for local in ["0", "9a", "-a", ".a", "a..b", "a+b", "a'b", "a&b", "a%b", "--help", &long] {
+        assert_eq!(at(local), None, "{local}");
+    }
+    assert_eq!(of("john@sub.your-domain.com"), None);
+    assert_eq!(of("john@your-domain.com.evil.example"), None);
+    let nobody = People::parse("version: 1\npeople: {}\n").unwrap();
+    assert_eq!(nobody.by_email(&"eva@your-domain.com".parse().unwrap()), None);
+}
+
+#[test]
 fn people_who_share_an_address_or_an_account_are_refused_at_their_line() {
     let cases = [
         (

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 27] = [
     "",
     "demo",
     "plan",
     "reconcile",
+    "serve",
     "approve",
     "status",
     "explain",

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+use service_connector::identity::IdentityConfig;
 use service_connector::model::desired::{Desired, People};
 use service_connector::model::registry::Service;
+use service_connector::model::yaml;
 
 fn schema(file: &str) -> jsonschema::Validator {
     let binary = env!("CARGO_BIN_EXE_service-connector");
@@ -62,6 +64,119 @@ users:
     assert!(schema("desired").is_valid(&json(desired)));
     let config = "version: 1\nuser: service-connector\nstate: a\nhomes: { direct: b, create: false }\nguard: { percent: 5 }\n";
     assert!(schema("config").is_valid(&json(config)));
+    let config = serde_json::json!({
+        "identity": json(IDENTITY),
+        "admins": ["john", "_x.y-z"],
+        "unknown_person": "Ask Jana.",
+        "guard": { "portal_may_approve": true },
+    });
+    assert!(yaml::read::<IdentityConfig>(IDENTITY).is_ok());
+    assert!(schema("config").is_valid(&config));
+}
+
+/// The configuration of the kit, with what is commented out in it.
+fn whole_configuration() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/server/config");
+    let text = fs::read_to_string(path.join("service-connector.yaml")).unwrap();
+    let is_yaml = |line: &str| {
+        let line = line.trim_start();
+        let key = line.split(':').next().unwrap();
+        let is_key =
+            key.len() < line.len() && key.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
+        line.starts_with('#') || is_key
+    };
+    let lines = text
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|line| is_yaml(line)).unwrap_or(line));
+    // Only root becomes another user.
+    lines.filter(|line| !line.starts_with("user:")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_the_kits_configuration_proposes_is_taken() {
+    let text = whole_configuration();
+    let config = json(&text);
+    for section in ["identity", "admins", "unknown_person", "guard", "ops_listen"] {
+        assert!(!config[section].is_null(), "{section}: {text}");
+    }
+    let schema = schema("config");
+    let errors: Vec<String> = schema.iter_errors(&config).map(|error| error.to_string()).collect();
+    assert_eq!(errors, [""; 0]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("service-connector.yaml");
+    let is_refused = |text: &str| {
+        fs::write(&path, text).unwrap();
+        let binary = env!("CARGO_BIN_EXE_service-connector");
+        let mut command = Command::new(binary);
+        let output =
+            command.arg("validate").arg("--config").arg(&path).env_clear().output().unwrap();
+        String::from_utf8(output.stderr).unwrap().contains("service-connector.yaml:")
+    };
+    assert!(!is_refused(&text));
+    assert!(is_refused(&text.replace("algorithm: RS256", "algorithm: none")));
+    assert!(is_refused(&text.replace("admins: [jana]", "admins: [Jana]")));
+}
+
+const IDENTITY: &str = "
+header: { name: X-Remote-Email, peers: [www-data, 33] }
+flask: { cookie: session, key_file: secret_key, max_age_seconds: 86400, email: [user, email] }
+jwt:
+  cookie: sso
+  bearer: true
+  algorithm: ES256
+  key_file: issuer.pem
+  issuer: https://login.your-domain.com
+  audience: portal
+  email_claim: mail
+  leeway_seconds: 30
+";
+
+#[test]
+fn an_identity_of_the_wrong_form_is_refused_by_both() {
+    let schema = schema("config");
+    let flask = |more: &str| format!("flask: {{ key_file: k, {more} }}");
+    let jwt = |more: &str| format!("jwt: {{ key_file: k, issuer: i, audience: a, {more} }}");
+    let is_taken = |text: &str| yaml::read::<IdentityConfig>(text).is_ok();
+    let fits = |text: &str| schema.is_valid(&serde_json::json!({ "identity": json(text) }));
+    for text in [
+        IDENTITY.to_owned(),
+        "{}".to_owned(),
+        flask("email: [e]"),
+        jwt("bearer: true, algorithm: HS256"),
+    ] {
+        assert!(is_taken(&text) && fits(&text), "{text}");
+    }
+    let wrong = [
+        "~".to_owned(),
+        "[]".to_owned(),
+        "header: ~".to_owned(),
+        "proxy: {}".to_owned(),
+        "header: { name: X-Remote-Email }".to_owned(),
+        "header: { name: 'X Remote', peers: [0] }".to_owned(),
+        "header: { name: X-Remote-Email, peers: www-data }".to_owned(),
+        "header: { name: X-Remote-Email, peers: [~] }".to_owned(),
+        "header: { name: X-Remote-Email, peers: [0], trust: all }".to_owned(),
+        "flask: { email: [e] }".to_owned(),
+        flask("email: e"),
+        flask("email: ~"),
+        flask("email: [e], cookie: 'a=b'"),
+        flask("email: [e], cookie: ~"),
+        flask("email: [e], max_age_seconds: 0"),
+        flask("email: [e], salt: x"),
+        jwt("bearer: true"),
+        jwt("bearer: true, algorithm: none"),
+        jwt("bearer: true, algorithm: [HS256]"),
+        jwt("bearer: 1, algorithm: HS256"),
+        jwt("cookie: ~, algorithm: HS256"),
+        jwt("cookie: '', algorithm: HS256"),
+        jwt("bearer: true, algorithm: HS256, leeway_seconds: 301"),
+        jwt("bearer: true, algorithm: HS256, leeway_seconds: -1"),
+        "jwt: { bearer: true, algorithm: HS256, key_file: k, issuer: i }".to_owned(),
+    ];
+    for text in &wrong {
+        assert!(!is_taken(text), "the program takes {text}");
+        assert!(!fits(text), "the schema takes {text}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Figures of a fleet: `cargo bench --bench fleet -- [plan|look|click|converge|figures|watch|isolation|helper] [NUMBER]`; see
+//! Figures of a fleet: `cargo bench --bench fleet -- [plan|look|click|converge|figures|watch|isolation|clicks|portal|helper] [NUMBER]`; see
 //! `benches/README.md`. Each makes what it needs in a scratch directory, and says medians.
 
 mod click;
@@ -9,6 +9,7 @@ mod helper;
 mod look;
 mod measure;
 mod plan;
+mod portal;
 mod watch;
 #[path = "../../tests/support/server.rs"]
 mod server;
@@ -37,6 +38,8 @@ fn main() {
     wish.run("figures", &[20_000], figures::run);
     wish.run("watch", &[20_000], watch::run);
     wish.run("isolation", &[400], watch::isolation);
+    wish.run("clicks", &[1_000], portal::clicks);
+    wish.run("portal", &[20_000], portal::run);
     wish.run("helper", &[2_000], helper::run);
 }
 

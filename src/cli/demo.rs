@@ -4,16 +4,22 @@ mod stage;
 
 use std::fs;
 use std::io::Write as _;
+use std::net::TcpListener;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::settings::Settings;
-use crate::model::name::{ServiceId, UserId};
+use crate::identity::Identity;
+use crate::model::name::{Email, ServiceId, UserId};
 
 use super::report::{palette, say};
-use super::{Failure, block_on, edit, plan, reconcile, status};
-use stage::Stage;
+use super::serve::{Door, OpenPortal};
+use super::{Failure, block_on, edit, plan, reconcile, status, watch};
+use stage::{PERSONS, Stage};
+
+/// Where the portal is, unless somebody else is there.
+const PORTAL: &str = "127.0.0.1:8017";
 
 /// Show the whole cycle on this machine: three example services on loopback, a scratch state,
 /// scratch homes; connect, drift, rotation, disconnect.
@@ -217,15 +223,33 @@ impl Story {
 
     fn stay_up(&self) -> Result<(), Failure> {
         let program = std::env::current_exe()?;
-        heading("The services stay up until Ctrl-C. Try it in another terminal:");
+        let portal = self.open_portal()?;
+        heading("The portal is open. Connect somebody yourself:");
+        say(&format!("  {}", portal.place));
+        heading("It stays up until Ctrl-C. Or try it in another terminal:");
         say(&format!("  cd {}", self.stage.dir().display()));
         say(&format!("  alias service-connector={}", program.display()));
         say("  service-connector status");
-        say("  service-connector connect eva invoicing && service-connector reconcile");
-        say("  service-connector rotate john crm --leaked && service-connector reconcile");
+        say("  service-connector connect eva invoicing");
+        say("  service-connector rotate john crm --leaked");
         say("  $EDITOR desired.yaml; service-connector plan");
-        block_on(tokio::signal::ctrl_c())??;
-        Ok(())
+        // The loop acts upon each click, until it is told to end.
+        watch::run(&self.settings)?;
+        portal.close()
+    }
+
+    /// The portal of the demo's people, on this machine alone.
+    fn open_portal(&self) -> Result<OpenPortal, Failure> {
+        let mut demo = Vec::new();
+        for (user, email) in PERSONS {
+            demo.push((user.parse()?, email.parse()?));
+        }
+        let people = demo.iter().map(|(_, email): &(UserId, Email)| email.clone()).collect();
+        let identity = Identity::demo(people);
+        let anywhere = "127.0.0.1:0".parse()?;
+        let address = if TcpListener::bind(PORTAL).is_ok() { PORTAL.parse()? } else { anywhere };
+        let base_path = "/service-connectors";
+        OpenPortal::open(&self.settings, Door { address: &address, base_path, identity, demo })
     }
 }
 

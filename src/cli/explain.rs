@@ -132,6 +132,7 @@ fn wish_settings(wish: &Wish) -> Vec<String> {
     settings.extend(wish.rotate_after.map(|at| format!("rotate_after: {at}")));
     settings.extend(wish.revoke_issued_before.map(|at| format!("revoke_issued_before: {at}")));
     settings.extend(wish.paused.then(|| "paused: true".to_owned()));
+    settings.extend(wish.retried_at.map(|at| format!("retried_at: {at}")));
     settings
 }
 

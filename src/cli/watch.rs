@@ -9,11 +9,12 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::listen::Listening;
 use crate::model::action::shown;
 use crate::model::outcome::Found;
 use crate::model::plan::Scope;
 use crate::nudge::Nudges;
-use crate::ops::{Ops, OpsListener};
+use crate::ops::{self, Ops};
 use crate::watch::{SILENCE, Told, Watch};
 
 use super::reconcile::finish;
@@ -31,7 +32,7 @@ pub fn run(settings: &Settings) -> Result<u8, Failure> {
     let socket = match &settings.ops_listen {
         Some(address) => {
             watch.observe(ops.observer());
-            OpsListener::bind(address)?.serve(Arc::clone(&ops))?
+            ops::serve(Listening::bind(address, ops::MODE)?, Arc::clone(&ops))?
         }
         None => None,
     };
@@ -126,7 +127,7 @@ fn tell(told: Told<'_>) {
 }
 
 /// Tells systemd, if it started us.
-fn systemd(state: &[NotifyState<'_>]) {
+pub(super) fn systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "systemd could not be told");
     }

@@ -1,8 +1,8 @@
 //! A JSON Web Token (RFC 7519), as a cookie or a bearer token (RFC 6750).
 
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, VerificationAlgorithm,
-};
+use aws_lc_rs::encoding::AsDer as _;
+use aws_lc_rs::rsa::PublicEncryptingKey;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256};
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use jiff::Timestamp;
@@ -148,19 +148,27 @@ impl Jwt {
         if blocks != 1 || !text.contains(" PUBLIC KEY-----") && !text.contains("BEGIN PUBLIC KEY") {
             return Err(self.key.unfit("it is not one public key (PEM, `BEGIN PUBLIC KEY`)"));
         }
-        let (key, algorithm): (_, &'static dyn VerificationAlgorithm) = match self.algorithm {
-            JwtAlgorithm::ES256 => (DecodingKey::from_ec_pem(pem), &ECDSA_P256_SHA256_FIXED),
-            _ => (DecodingKey::from_rsa_pem(pem), &RSA_PKCS1_2048_8192_SHA256),
-        };
-        let unfit = || match self.algorithm {
-            JwtAlgorithm::ES256 => self.key.unfit("it is not a public key on P-256"),
-            _ => self.key.unfit("it is not an RSA public key of at least 2048 bits"),
-        };
-        let key = key.map_err(|_| unfit())?;
-        let bytes = key.try_get_as_bytes().map_err(|_| unfit())?;
-        ParsedPublicKey::new(algorithm, bytes).map_err(|_| unfit())?;
-        Ok(key)
+        if self.algorithm == JwtAlgorithm::ES256 {
+            let key = DecodingKey::from_ec_pem(pem).ok().filter(is_on_p256);
+            return key.ok_or_else(|| self.key.unfit("it is not a public key on P-256"));
+        }
+        let key = DecodingKey::from_rsa_pem(pem).ok().filter(is_long_rsa);
+        key.ok_or_else(|| self.key.unfit("it is not an RSA public key of 2048 to 8192 bits"))
     }
+}
+
+fn is_on_p256(key: &DecodingKey) -> bool {
+    let bytes = key.try_get_as_bytes().unwrap_or_default();
+    ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, bytes).is_ok()
+}
+
+fn is_long_rsa(key: &DecodingKey) -> bool {
+    let bytes = key.try_get_as_bytes().unwrap_or_default();
+    // Its length is looked at when a signature is verified, and when something is encrypted.
+    ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, bytes)
+        .ok()
+        .and_then(|key| key.as_der().ok())
+        .is_some_and(|der| PublicEncryptingKey::from_der(der.as_ref()).is_ok())
 }
 
 fn validation(config: &JwtConfig) -> Validation {

@@ -49,6 +49,14 @@ pub enum State {
     Blocked,
 }
 
+impl State {
+    /// Whether something is being done about it now, so that it is worth waiting for.
+    #[must_use]
+    pub fn is_on_its_way(self) -> bool {
+        matches!(self, Self::Connecting | Self::Renewing | Self::Disconnecting)
+    }
+}
+
 /// What its owner can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

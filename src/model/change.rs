@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::desired::Desired;
+use super::desired::{Desired, Wish};
 use super::name::{ServiceId, UserId};
 
 /// One change of the desired state.
@@ -36,6 +36,15 @@ pub enum Change {
         at: Timestamp,
         /// The old key leaked: it is revoked at once, without a grace.
         leaked: bool,
+    },
+    /// Try again at once what failed.
+    Retry {
+        /// Whose.
+        user: UserId,
+        /// Of which service.
+        service: ServiceId,
+        /// What failed before this makes nothing wait.
+        at: Timestamp,
     },
     /// A user leaves: nothing is issued any more, and every connection goes. It survives the
     /// user's next click.
@@ -72,6 +81,7 @@ impl Change {
             Self::Connect { user, .. }
             | Self::Disconnect { user, .. }
             | Self::Rotate { user, .. }
+            | Self::Retry { user, .. }
             | Self::Offboard { user } => user,
         }
     }
@@ -87,15 +97,11 @@ impl Change {
                 let user = desired.users.get_mut(user);
                 Ok(user.is_some_and(|user| user.connections.remove(service).is_some()))
             }
+            Self::Retry { user, service, at } => {
+                Ok(wish(desired, user, service)?.retried_at.replace(*at) != Some(*at))
+            }
             Self::Rotate { user, service, at, leaked } => {
-                let wish = desired
-                    .users
-                    .get_mut(user)
-                    .and_then(|user| user.connections.get_mut(service))
-                    .ok_or_else(|| ChangeError::NotConnected {
-                        user: user.clone(),
-                        service: service.clone(),
-                    })?;
+                let wish = wish(desired, user, service)?;
                 let time =
                     if *leaked { &mut wish.revoke_issued_before } else { &mut wish.rotate_after };
                 Ok(time.replace(*at) != Some(*at))
@@ -109,6 +115,15 @@ impl Change {
             }
         }
     }
+}
+
+fn wish<'d>(
+    desired: &'d mut Desired,
+    user: &UserId,
+    service: &ServiceId,
+) -> Result<&'d mut Wish, ChangeError> {
+    let wish = desired.users.get_mut(user).and_then(|user| user.connections.get_mut(service));
+    wish.ok_or_else(|| ChangeError::NotConnected { user: user.clone(), service: service.clone() })
 }
 
 fn connect(
@@ -142,6 +157,7 @@ impl fmt::Display for Change {
             }
             Self::Disconnect { user, service } => write!(f, "disconnect {user} {service}"),
             Self::Offboard { user } => write!(f, "offboard {user}"),
+            Self::Retry { user, service, .. } => write!(f, "retry {user} {service}"),
             Self::Rotate { user, service, leaked: false, .. } => {
                 write!(f, "rotate {user} {service}")
             }

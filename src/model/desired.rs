@@ -41,6 +41,8 @@ pub struct Wish {
     pub revoke_issued_before: Option<Timestamp>,
     /// No issue, renewal or rotation; expiry and disconnect still count.
     pub paused: bool,
+    /// Somebody asked then for another try: what failed before makes nothing wait.
+    pub retried_at: Option<Timestamp>,
     /// The line of the connection's key, from 1.
     pub line: u32,
 }
@@ -141,6 +143,10 @@ struct RawWish {
     /// No issue, renewal or rotation; expiry and disconnect still count
     #[serde(default)]
     paused: bool,
+    /// Somebody asked then for another try: what failed before makes nothing wait
+    #[serde(default, deserialize_with = "yaml::present")]
+    #[schemars(with = "schema::Time")]
+    retried_at: Option<Instant>,
 }
 
 impl RawUser {
@@ -160,6 +166,7 @@ impl RawWish {
             rotate_after: self.rotate_after.map(|at| at.0),
             revoke_issued_before: self.revoke_issued_before.map(|at| at.0),
             paused: self.paused,
+            retried_at: self.retried_at.map(|at| at.0),
             line,
         }
     }

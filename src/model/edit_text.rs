@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use yaml_edit::{Document, Mapping};
 
 use super::change::{Change, ChangeError};
 use super::desired::{Desired, DesiredUser};
-use super::name::UserId;
+use super::name::{ServiceId, UserId};
 use super::user_blocks::{self, Block, Layout};
 use super::yaml::YamlError;
 use super::yaml_path;
@@ -265,14 +266,20 @@ fn change_connections(connections: &Mapping, change: &Change) -> Option<()> {
             }
         }
         Change::Rotate { service, at, leaked, .. } => {
-            // A change that made no sense was reported, and is passed over here too.
-            let Some(wish) = connections.get_mapping(service.as_str()) else { return Some(()) };
             let key = if *leaked { "revoke_issued_before" } else { "rotate_after" };
-            // Taken from a document, since a time that is made anew is written with a tag.
-            let time = Document::from_str(&format!("at: {at}\n")).ok()?.get("at")?;
-            wish.set(key, &time);
+            set_time(connections, service, key, *at)?;
         }
+        Change::Retry { service, at, .. } => set_time(connections, service, "retried_at", *at)?,
     }
+    Some(())
+}
+
+fn set_time(connections: &Mapping, service: &ServiceId, key: &str, at: Timestamp) -> Option<()> {
+    // A change that made no sense was reported, and is passed over here too.
+    let Some(wish) = connections.get_mapping(service.as_str()) else { return Some(()) };
+    // Taken from a document, since a time that is made anew is written with a tag.
+    let time = Document::from_str(&format!("at: {at}\n")).ok()?.get("at")?;
+    wish.set(key, &time);
     Some(())
 }
 
@@ -293,6 +300,7 @@ fn written(id: &UserId, user: &DesiredUser, indent: &str, eol: &str) -> String {
         fields.extend(wish.rotate_after.map(|at| format!("rotate_after: {at}")));
         fields.extend(wish.revoke_issued_before.map(|at| format!("revoke_issued_before: {at}")));
         fields.extend(wish.paused.then(|| "paused: true".to_owned()));
+        fields.extend(wish.retried_at.map(|at| format!("retried_at: {at}")));
         let fields = fields.join(", ");
         let fields = if fields.is_empty() { "{}".to_owned() } else { format!("{{ {fields} }}") };
         let service = quoted(service.as_str());

@@ -3,12 +3,14 @@
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
 use crate::api::{DoneJson, ServiceJson};
+use crate::approval_box::{ApprovalBox, Asked};
 use crate::desired_file::{Edit, Edited};
-use crate::model::card::State;
+use crate::model::card::{Can, State};
 use crate::model::change::Change;
 use crate::model::digest::Digest;
 use crate::model::name::{ServiceId, UserId};
 use crate::model::registry::{Entry, Registry, Service};
+use crate::nudge;
 
 use super::{Known, Portal, PortalError};
 
@@ -97,16 +99,38 @@ impl Portal {
     ) -> Result<Edited, PortalError> {
         let registry = self.registry()?;
         match click {
-            Click::Disconnect(_) => {}
+            Click::Disconnect(service) => self.must_be_something(who, service, &registry)?,
             Click::Connect { service, .. } | Click::Rotate { service, .. } => {
                 may_have(who, service, &registry)?;
             }
         }
-        let edit = Edit {
-            change: click.change(&who.user, self.now()),
-            who: format!("{} (portal)", who.user),
+        let change = match click {
+            // Who connects again what did not come wants it to be tried again.
+            Click::Connect { service, ttl_days: None } if self.is_failing(who, service) => {
+                let (user, service) = (who.user.clone(), service.clone());
+                Change::Retry { user, service, at: readable(self.now()) }
+            }
+            click => click.change(&who.user, self.now()),
         };
+        let edit = Edit { change, who: format!("{} (portal)", who.user) };
         Ok(self.editor.edit(edit, expected).await?)
+    }
+
+    /// A service that neither the registry knows nor the person has anything of is a slip.
+    fn must_be_something(
+        &self,
+        who: &Known,
+        id: &ServiceId,
+        registry: &Registry,
+    ) -> Result<(), PortalError> {
+        let is_something = registry.entries.contains_key(id)
+            || self.desired()?.0.user(&who.user)?.connections.contains_key(id);
+        if is_something { Ok(()) } else { Err(PortalError::NoService(id.clone())) }
+    }
+
+    fn is_failing(&self, who: &Known, service: &ServiceId) -> bool {
+        let found = self.connection(who, service).ok().flatten();
+        found.is_some_and(|found| found.can.contains(&Can::Retry))
     }
 
     /// Offboards somebody.
@@ -129,6 +153,37 @@ impl Portal {
             state: None,
             changed: edited.changed,
             revision: edited.revision,
+            service: None,
+        })
+    }
+
+    /// Asks for the approval of what the guard holds: the next pass takes it up, if its own
+    /// configuration says so.
+    ///
+    /// # Errors
+    /// It may not be asked for here, or something else is held by now.
+    pub fn approve(&self, who: &Known, digest: Digest) -> Result<DoneJson, PortalError> {
+        if !self.rules.may_approve {
+            return Err(PortalError::NotAllowed(format!(
+                "Approvals are made on the server: service-connector approve {}",
+                digest.short()
+            )));
+        }
+        let held = self.readers.with(|store| Ok(store.last_pass()?.and_then(|pass| pass.held)))?;
+        if held.is_none_or(|held| held.digest != digest) {
+            let text = "Something else is held by now, or nothing. Look again, and then decide.";
+            return Err(PortalError::NotNow(text.to_owned()));
+        }
+        let asked = Asked { digest, who: format!("{} (portal, admin)", who.user), at: self.now() };
+        ApprovalBox::beside(&self.places.desired).ask(&asked).map_err(PortalError::Approval)?;
+        // Who cannot be told finds it at the next look at everything.
+        nudge::nudge(&self.places.state).ok();
+        Ok(DoneJson {
+            ok: true,
+            message: "Approved: the next pass carries it out.".to_owned(),
+            state: None,
+            changed: true,
+            revision: self.desired()?.0.revision,
             service: None,
         })
     }

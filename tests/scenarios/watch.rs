@@ -46,7 +46,7 @@ impl Watching {
             });
         }
         let watching = Self { child, said };
-        wait_until("the first pass", || watching.passes() > 0);
+        wait_until("the first pass", || watching.passes() > 0 && scene.has_passed());
         watching
     }
 

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use service_connector::example_service::{Config, Faults, Kind, Ledger, LedgerToken};
 use tempfile::TempDir;
@@ -210,6 +210,15 @@ impl Scene {
     }
 
     fn assert_no_secret_in(&self, ran: &Ran) {
+        for secret in self.secrets() {
+            // Not even this message shows it.
+            let shown = ran.stdout.contains(&secret) || ran.stderr.contains(&secret);
+            assert!(!shown, "a secret is in what a command said");
+        }
+    }
+
+    /// Every secret there is: the shared ones, the sealing key, and every key that was seen in a home.
+    pub fn secrets(&self) -> Vec<String> {
         let mut keys = self.keys.borrow_mut();
         keys.extend(
             self.homes()
@@ -219,12 +228,8 @@ impl Scene {
         );
         let sealing_key = fs::read_to_string(self.path("state/sealing.key")).unwrap_or_default();
         let sealing_key = Some(sealing_key.trim_end()).filter(|key| !key.is_empty());
-        let secrets = self.services.iter().map(|service| service.secret.as_str());
-        for secret in secrets.chain(keys.iter().map(String::as_str)).chain(sealing_key) {
-            // Not even this message shows it.
-            let shown = ran.stdout.contains(secret) || ran.stderr.contains(secret);
-            assert!(!shown, "a secret is in what a command said");
-        }
+        let shared = self.services.iter().map(|service| service.secret.clone());
+        shared.chain(keys.iter().cloned()).chain(sealing_key.map(str::to_owned)).collect()
     }
 
     /// One pass, which ends with this exit code.
@@ -397,7 +402,15 @@ impl Scene {
     // The state.
 
     pub fn database(&self) -> Connection {
-        Connection::open(self.path("state/state.sqlite3")).unwrap()
+        // It is never made here: the first pass does that, and would take it for one that was lost.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+        Connection::open_with_flags(self.path("state/state.sqlite3"), flags).unwrap()
+    }
+
+    /// Whether a pass has ended here, this one or an earlier one.
+    pub fn has_passed(&self) -> bool {
+        self.path("state/state.sqlite3").exists()
+            && self.database().query_row("SELECT 1 FROM pass", [], |_| Ok(())).is_ok()
     }
 
     /// The phases of all tokens of a connection, oldest first.
@@ -409,12 +422,12 @@ impl Scene {
         rows.map(Result::unwrap).collect()
     }
 
-    /// Every row of every table as text; the row that remembers the last pass is left out.
+    /// Every row of every table as text, but for what each pass leaves to be shown.
     pub fn dump(&self) -> String {
         let database = self.database();
         let mut dump = String::new();
         let sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND \
-                   name NOT IN ('pass', 'shown')";
+                   name NOT IN ('pass', 'shown', 'kept_back')";
         let mut tables = database.prepare(sql).unwrap();
         for table in tables.query_map([], |row| row.get::<_, String>(0)).unwrap() {
             let table = table.unwrap();

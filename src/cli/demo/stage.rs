@@ -38,24 +38,34 @@ skills: skills
 state: state
 homes: { direct: homes }
 secrets: secrets
+admins: [eva]
 ";
+/// The people above, as the portal's chooser shows them.
+pub const PERSONS: [(&str, &str); 3] = [
+    ("john", "john@your-domain.com"),
+    ("petr", "petr.novak@your-domain.com"),
+    ("eva", "eva@your-domain.com"),
+];
 
-/// The three services of the mission: id, registry entry, skill.
-const SERVICES: [(Kind, &str, &str); 3] = [
+/// The three services of the mission: id, registry entry, skill, icon.
+const SERVICES: [(Kind, &str, &str, &str); 3] = [
     (
         Kind::PurchaseOrders,
         include_str!("../../../registry/purchase_orders.yaml"),
         include_str!("../../../skills/sc_purchase_orders.md"),
+        include_str!("../../../registry/purchase_orders.svg"),
     ),
     (
         Kind::Invoicing,
         include_str!("../../../registry/invoicing.yaml"),
         include_str!("../../../skills/sc_invoicing.md"),
+        include_str!("../../../registry/invoicing.svg"),
     ),
     (
         Kind::Crm,
         include_str!("../../../registry/crm.yaml"),
         include_str!("../../../skills/sc_crm.md"),
+        include_str!("../../../registry/crm.svg"),
     ),
 ];
 
@@ -91,11 +101,12 @@ impl Stage {
         let a_while_ago = SystemTime::now() - Duration::from_mins(1);
         File::open(dir.join("desired.yaml"))?.set_modified(a_while_ago)?;
         let (services, stop, thread) = start_services(&dir)?;
-        for (service, (_, entry, skill)) in services.iter().zip(SERVICES) {
+        for (service, (_, entry, skill, icon)) in services.iter().zip(SERVICES) {
             let id = service.id;
             let entry = with_address(entry, &service.base_url);
             write(&dir.join(format!("registry/{id}.yaml")), &entry)?;
             write(&dir.join(format!("skills/sc_{id}.md")), skill)?;
+            write(&dir.join(format!("registry/{id}.svg")), icon)?;
         }
         Ok(Self { dir, services, stop, thread })
     }
@@ -199,8 +210,7 @@ fn with_address(entry: &str, base_url: &str) -> String {
             line.to_owned()
         }
     };
-    let lines: Vec<String> =
-        entry.lines().filter(|text| !text.starts_with("icon:")).map(line).collect();
+    let lines: Vec<String> = entry.lines().map(line).collect();
     lines.join("\n") + "\n"
 }
 

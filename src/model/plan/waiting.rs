@@ -68,12 +68,15 @@ pub fn service_trouble(
 pub fn wish_digest(wish: Option<&Wish>) -> Digest {
     let Some(wish) = wish else { return Digest::of("not wanted") };
     let text = |at: Option<Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
-    Digest::of_fields([
-        wish.ttl_days.map(|ttl| ttl.to_string()).unwrap_or_default().as_str(),
-        text(wish.rotate_after).as_str(),
-        text(wish.revoke_issued_before).as_str(),
-        if wish.paused { "paused" } else { "" },
-    ])
+    let paused = if wish.paused { "paused" } else { "" };
+    let mut fields = vec![
+        wish.ttl_days.map(|ttl| ttl.to_string()).unwrap_or_default(),
+        text(wish.rotate_after),
+        text(wish.revoke_issued_before),
+        paused.to_owned(),
+    ];
+    fields.extend(wish.retried_at.map(|at| at.to_string()));
+    Digest::of_fields(fields.iter().map(String::as_str))
 }
 
 fn times(count: u32) -> String {

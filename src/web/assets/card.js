@@ -112,7 +112,7 @@ export const BASE_CSS = `
 :host([hidden]),[hidden]{display:none!important}
 :host([theme=light]){color-scheme:light}:host([theme=dark]){color-scheme:dark}:host([theme=auto]){color-scheme:light dark}
 *{box-sizing:border-box}h2,h3,p,ul,ol,pre{margin:0;padding:0;font-size:inherit}ul{list-style:none}
-h2{font-size:1.125rem;font-weight:650;letter-spacing:-.011em}
+h2{font-size:1.125rem;font-weight:650}
 a{color:var(--accent);text-underline-offset:2px}
 :focus-visible{outline:2px solid var(--accent);outline-offset:2px}
 code{font:.8125rem/1.25rem ui-monospace,Menlo,Consolas,"Liberation Mono",monospace;padding:2px 7px;border:var(--line);border-radius:6px;background:var(--sunken)}
@@ -159,7 +159,7 @@ background:var(--surface);box-shadow:var(--shadow)}
 @keyframes move{from{transform:translateX(-100%)}to{transform:translateX(100%)}}
 .top{display:flex;align-items:center;gap:12px}.top>div{min-width:0}
 .icon{--ink:oklch(from var(--accent) l c var(--hue,270));display:grid;place-items:center;flex:none;width:44px;height:44px;border-radius:calc(var(--radius)*.75);overflow:hidden;
-color:var(--ink);background:color-mix(in srgb,var(--ink) 11%,var(--surface));font-weight:650;font-size:.9375rem}
+color:color-mix(in srgb,var(--ink) 70%,var(--text));background:color-mix(in srgb,var(--ink) 11%,var(--surface));font-weight:650;font-size:.9375rem}
 .icon img,.icon i{width:26px;height:26px;object-fit:contain}
 .icon i{background:currentColor;mask:center/contain no-repeat}
 h3{font-size:1rem;font-weight:620;line-height:1.35;margin-bottom:3px}
@@ -201,19 +201,17 @@ export function button(label, kind, click) {
 	}, label);
 }
 
-/* One question at a time. `choices`: label, class, what it does. Escape changes nothing. */
+/* One question at a time. `choices`: label, class, what it does. */
 export function openDialog(root, title, body, choices) {
-	const close = () => dialog.close();
 	const heading = h("h2", { id: "ask" }, title);
 	const acts = h("div", { class: "acts" }, choices.map(([label, kind, act]) =>
 		button(label, kind, () => {
-			close();
+			dialog.close();
 			act?.();
 		})));
-	const dialog = h("dialog", { "aria-labelledby": "ask", "aria-describedby": "why" }, heading,
+	const dialog = h("dialog", { closedby: "any", "aria-labelledby": "ask", "aria-describedby": "why" }, heading,
 		h("div", { id: "why" }, body), acts);
 	dialog.addEventListener("close", () => dialog.remove());
-	dialog.addEventListener("click", (event) => event.target === dialog && close());
 	root.append(dialog);
 	dialog.showModal();
 	return dialog;
@@ -223,7 +221,7 @@ export function openDialog(root, title, body, choices) {
 function icon(service) {
 	const initials = (service.name.match(/[\p{L}\p{N}]+/gu) ?? []).map((word) => word[0]).slice(0, 2).join("").toUpperCase();
 	const el = h("span", { class: "icon", "aria-hidden": "true" }, initials);
-	const hue = [...service.id].reduce((sum, letter) => (sum * 33 + letter.charCodeAt(0)) % 360, 7);
+	const hue = [...service.id].reduce((sum, letter) => (sum * 33 + letter.charCodeAt(0) * 47) % 360, 0);
 	el.style.setProperty("--hue", hue);
 	if (!service.icon) return el;
 	const image = h("img", { alt: "" });
@@ -254,7 +252,7 @@ class ServiceConnectors extends HTMLElement {
 		root.adoptedStyleSheets = sheets(BASE_CSS, CSS);
 		this.title_ = h("h2", { id: "title", tabindex: "-1" });
 		this.count = h("p");
-		this.live = h("p", { class: "live off" }, "Loading…");
+		this.live = h("p", { class: "live off", role: "status" }, "Loading…");
 		this.banner = h("div", { class: "banner", role: "status", hidden: true });
 		this.words = h("div", { class: "words" });
 		this.copy = button("Copy", "", () => this.#copy());
@@ -319,14 +317,14 @@ class ServiceConnectors extends HTMLElement {
 		const stream = (this.stream = new EventSource(`${this.api}/events`));
 		stream.addEventListener("card", (event) => {
 			this.#seen += 1;
+			this.#failures = 0;
 			this.#take(JSON.parse(event.data));
+			this.#status();
 		});
 		stream.addEventListener("error", () => {
-			if (stream !== this.stream) return;
+			if (stream !== this.stream || !this.#seen) return;
 			this.#seen = 0;
-			this.#status();
-			clearTimeout(this.timer);
-			this.timer = setTimeout(() => this.#load(), 500);
+			this.#load();
 		});
 	}
 
@@ -361,7 +359,7 @@ class ServiceConnectors extends HTMLElement {
 			this.#end();
 		}
 		// What was shown stays; a short break is told beside the heading only.
-		if (status === 401 || status === 403 || !this.data) this.#notice(message, status === 401 && h("a", { href: location.href }, "Reload"));
+		if (this.over || status === 403 || !this.data) this.#notice(message, this.over && h("a", { href: location.href }, "Reload"));
 	}
 
 	#notice(message, link) {
@@ -440,9 +438,11 @@ class ServiceConnectors extends HTMLElement {
 				view.wait = Date.now() + failure.wait * 1000;
 				setTimeout(() => this.#render(), failure.wait * 1000 + 50);
 			}
-			this.#trouble(failure);
+			if (failure.status === 401) this.#trouble(failure);
 		}
 		view.call = null;
+		const now = this.data.services.find((one) => one.id === id);
+		if (now && !view.error && now.state !== shown) this.#tell({}, now);
 		this.#render();
 		if (!this.over) this.#load(); // the whole truth, whatever crossed on its way
 	}
@@ -450,8 +450,8 @@ class ServiceConnectors extends HTMLElement {
 	#ask(id, needs, title, body, choices) {
 		const from = this.shadowRoot.activeElement;
 		const dialog = openDialog(this.section, title, body, choices);
-		Object.assign(dialog, { id, needs });
-		dialog.addEventListener("close", () => !from?.isConnected && this.title_.focus());
+		Object.assign(dialog, { of: id, needs });
+		dialog.addEventListener("close", () => from && !from.isConnected && this.title_.focus());
 	}
 
 	#disconnect(service) {
@@ -490,7 +490,7 @@ class ServiceConnectors extends HTMLElement {
 		const acts = [];
 		if (again) acts.push([again, `${again} ${name}`, "main", call("connect", {}, "connecting")]);
 		if (state === "expiring_soon" && may("rotate")) {
-			acts.push(["Renew now", `Renew ${name} now`, "main", call("rotate", { leaked: false }, "renewing")]);
+			acts.push(["Renew", `Renew ${name}`, "main", call("rotate", { leaked: false }, "renewing")]);
 		}
 		if (may("disconnect")) acts.push(["Disconnect", `Disconnect ${name}`, "", () => this.#disconnect(service)]);
 		if (may("rotate")) acts[2] = ["Key leaked?", `My ${name} key leaked`, "quiet", () => this.#leaked(service)];
@@ -511,14 +511,14 @@ class ServiceConnectors extends HTMLElement {
 			this.#card(view, service);
 			return view.item;
 		});
-		if (!items.length) items.push((this.none ??= h("li", { class: "none" }, "There are no services yet. An admin adds them to the registry.")));
+		if (!items.length) items.push((this.none ??= h("li", { class: "none" }, "There are no services yet.")));
 		const place = this.shadowRoot.activeElement;
 		if (items.length !== this.grid.children.length || items.some((item, n) => item !== this.grid.children[n])) {
 			this.grid.replaceChildren(...items);
 			if (place && place !== this.shadowRoot.activeElement) (place.isConnected ? place : this.title_).focus();
 		}
 		const dialog = this.shadowRoot.querySelector("dialog");
-		const about = services.find(({ id }) => id === dialog?.id);
+		const about = services.find(({ id }) => id === dialog?.of);
 		if (dialog && !about?.can?.includes(dialog.needs)) dialog.close(); // done elsewhere
 	}
 
@@ -526,7 +526,7 @@ class ServiceConnectors extends HTMLElement {
 		const held = services.filter((service) => service.connected && service.generation != null);
 		const missing = held.filter((service) => !service.laptops).map((service) => service.name);
 		const laptops = this.data.laptops ?? [];
-		const stale = laptops.some((laptop) => laptop.current === false);
+		const stale = laptops.every((laptop) => !laptop.current);
 		const last = laptops.map((laptop) => laptop.at).sort().at(-1);
 		this.sync.classList.toggle("todo", missing.length > 0);
 		const say = (title, ...words) => fill(this.words, h("strong", null, title), h("p", null, ...words));
@@ -556,17 +556,15 @@ class ServiceConnectors extends HTMLElement {
 		const { call } = view;
 		const state = call ?? service.state;
 		const [tone, label] = STATES[state] ?? ["idle", state];
-		const icon_ = `${service.icon}|${service.name}`;
-		if (view.icon !== icon_) {
-			view.icon = icon_;
-			view.top.querySelector(".icon")?.remove();
-			view.top.prepend(icon(service));
+		const drawn = `${service.icon}|${service.name}`;
+		if (view.drawn !== drawn) {
+			view.drawn = drawn;
+			view.top.replaceChildren(icon(service), view.top.lastChild);
 		}
 		text(view.name, service.name);
 		text(view.about, service.description ?? "");
 		text(view.badge, label);
 		view.badge.className = `badge ${tone}`;
-		view.item.dataset.state = state;
 		view.item.classList.toggle("moving", Boolean(call) || PASSING.test(state));
 		this.#facts(view, service);
 		this.#buttons(view, service);
@@ -611,7 +609,7 @@ class ServiceConnectors extends HTMLElement {
 			el.ariaDisabled = String(off);
 			el.hidden = !view.acts[n];
 		});
-		if (focused?.hidden) (view.buttons.find((el) => !el.hidden) ?? view.name).focus();
+		if (focused?.hidden || focused === view.name) (view.buttons.find((el) => !el.hidden) ?? view.name).focus();
 	}
 }
 

@@ -19,7 +19,7 @@ details .scroll{max-height:16rem;overflow:auto}
 
 /* The same colour for a service everywhere. */
 export function hue(id) {
-  return [...id].reduce((sum, letter) => (sum * 33 + letter.charCodeAt(0)) % 360, 7);
+  return [...id].reduce((sum, letter) => (sum * 33 + letter.charCodeAt(0) * 47) % 360, 0);
 }
 
 function s(tag, attributes, ...children) {

@@ -1,0 +1,123 @@
+//! Answers connections until it is told to stop.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::identity::Peer;
+use crate::listen::{Listening, Socket};
+
+/// The mode of the socket: whoever connects is told by who they are.
+pub const SOCKET_MODE: u32 = 0o666;
+
+/// Connections at once; others wait in the kernel's queue.
+const AT_ONCE: usize = 1024;
+/// From a connection, or the end of an answer, to the end of the next request's head.
+const HEAD: Duration = Duration::from_secs(20);
+/// What is under way when it is told to stop has this time.
+const DRAIN: Duration = Duration::from_secs(10);
+/// After a connection that could not be taken.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Answers until `stop` is true, and then finishes what is under way.
+///
+/// # Errors
+/// The socket cannot be used.
+pub async fn serve(
+    listening: Listening,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let Listening { socket, left } = listening;
+    let acceptor = Acceptor::new(socket)?;
+    let (free, graceful) = (Arc::new(Semaphore::new(AT_ONCE)), GracefulShutdown::new());
+    loop {
+        let accepted = tokio::select! {
+            accepted = acceptor.next(&free) => accepted,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((visit, peer, place)) => answer(visit, peer, place, &router, &graceful),
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be taken");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+    drop(acceptor);
+    if let Some(left) = left {
+        left.remove();
+    }
+    if timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections that did not end were left");
+    }
+    Ok(())
+}
+
+/// A connection, of either kind.
+type Visit = Box<dyn Stream>;
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+enum Acceptor {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Acceptor {
+    fn new(socket: Socket) -> io::Result<Self> {
+        Ok(match socket {
+            Socket::Tcp(listener) => Self::Tcp(tokio::net::TcpListener::from_std(listener)?),
+            Socket::Unix(listener) => Self::Unix(tokio::net::UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn next(
+        &self,
+        free: &Arc<Semaphore>,
+    ) -> io::Result<(Visit, Peer, Option<OwnedSemaphorePermit>)> {
+        // Nobody closes it, so that there is always one in the end.
+        let place = Arc::clone(free).acquire_owned().await.ok();
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok((Box::new(stream), Peer::Tcp(address), place))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred()?.uid();
+                Ok((Box::new(stream), Peer::Unix { uid }, place))
+            }
+        }
+    }
+}
+
+fn answer(
+    visit: Visit,
+    peer: Peer,
+    place: Option<OwnedSemaphorePermit>,
+    router: &Router,
+    graceful: &GracefulShutdown,
+) {
+    let service = router.clone().layer(Extension(ConnectInfo(peer)));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let connection = http.serve_connection(TokioIo::new(visit), TowerToHyperService::new(service));
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        // Who goes away in the middle is nobody's trouble.
+        connection.await.ok();
+        drop(place);
+    });
+}

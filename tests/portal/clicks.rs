@@ -1,0 +1,233 @@
+//! What somebody clicks is done, or refused with a reason.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use service_connector::example_service::{Fault, Kind, On};
+
+use crate::door::{API, Door, PAGE};
+use crate::scene::{Scene, wait_until};
+
+#[test]
+fn a_click_brings_a_key_and_another_takes_it_back() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    let crm = door.service("john", "crm");
+    assert_eq!((&crm["state"], &crm["can"]), (&json!("not_connected"), &json!(["connect"])));
+    let done = door.post("john", "/connect?wait=20", &json!({ "service_id": "crm" })).expect(200);
+    let tag = done.header("etag").unwrap().to_owned();
+    let done = done.json();
+    assert_eq!((&done["ok"], &done["state"]), (&json!(true), &json!("connected")));
+    assert_eq!(tag, format!("\"{}\"", done["revision"].as_str().unwrap()));
+    let key = scene.working_key("john", Kind::Crm);
+    let crm = door.service("john", "crm");
+    assert_eq!((&crm["state"], &crm["connected"]), (&json!("connected"), &json!(true)));
+    assert_eq!(crm["can"], json!(["disconnect", "rotate"]));
+    assert_eq!(crm["variables"], json!(["CRM_API_KEY", "CRM_BASE_URL"]));
+    assert!(crm["expires_at"].is_string() && crm["connected_at"].is_string(), "{crm}");
+
+    let done = door.post("john", "/disconnect?wait=20", &json!({ "service_id": "crm" }));
+    assert_eq!(done.expect(200).json()["state"], "not_connected");
+    assert!(!scene.works(Kind::Crm, &key));
+    assert_eq!(scene.key("john", Kind::Crm), None);
+    assert_eq!(door.close(), 0);
+}
+
+#[test]
+fn who_clicked_stands_in_the_history_and_the_next_pass_acts_where_no_loop_runs() {
+    let scene = Scene::new();
+    scene.pass(0);
+    let door = Door::open_with(&scene, &[], "");
+    let done = door.post("john", "/connect", &json!({ "service_id": "crm", "ttl_days": 30 }));
+    assert_eq!(done.expect(202).json()["state"], "connecting");
+    let history = fs::read_to_string(scene.path("history/log.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(history.lines().last().unwrap()).unwrap();
+    assert_eq!(last["who"], "john (portal)");
+    assert_eq!(last["what"], "connect john crm ttl_days 30");
+    assert_eq!(door.service("john", "crm")["state"], "connecting");
+    scene.pass(0);
+    let crm = door.service("john", "crm");
+    assert_eq!((&crm["state"], &crm["ttl_days"]), (&json!("connected"), &json!(30)));
+}
+
+#[test]
+fn a_rotation_keeps_the_old_key_for_its_grace_and_a_leak_does_not() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    door.post("john", "/connect?wait=20", &json!({ "service_id": "crm" })).expect(200);
+    let first = scene.working_key("john", Kind::Crm);
+    door.post("john", "/rotate?wait=20", &json!({ "service_id": "crm" })).expect(200);
+    let second = scene.working_key("john", Kind::Crm);
+    assert!(first != second, "the key is another one");
+    assert!(scene.works(Kind::Crm, &first), "the old key lives for its grace");
+    assert!(door.service("john", "crm")["old_key_until"].is_string());
+    let leaked = json!({ "service_id": "crm", "leaked": true });
+    door.post("john", "/rotate?wait=20", &leaked).expect(200);
+    let third = scene.working_key("john", Kind::Crm);
+    assert!(third != second, "the key is another one");
+    wait_until("the leaked key's end", || !scene.works(Kind::Crm, &second));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_a_reason_and_changes_nothing() {
+    let scene = Scene::new();
+    scene.pass(0);
+    scene.entry(Kind::Invoicing, "emails: [\"*@your-domain.com\"]", "emails: []");
+    let door = Door::open_with(&scene, &[], "");
+    let before = fs::read(scene.path("desired.yaml")).unwrap();
+    let post = |path: &str, body: Value| door.post("john", path, &body);
+    post("/connect", json!({ "service_id": "nothing" })).problem(404);
+    post("/disconnect", json!({ "service_id": "nothing" })).problem(404);
+    let refused = post("/connect", json!({ "service_id": "invoicing" })).problem(403);
+    assert!(refused.contains("Invoicing"), "{refused}");
+    post("/rotate", json!({ "service_id": "crm" })).problem(409);
+    post("/connect", json!({ "service_id": "crm", "ttl_days": 0 })).problem(422);
+    post("/connect", json!({ "service_id": "crm", "ttl_days": "many" })).problem(422);
+    post("/connect", json!({ "service": "crm" })).problem(422);
+    post("/connect", json!({ "service_id": "Not An Id" })).problem(422);
+    post("/connect?wait=soon", json!({ "service_id": "crm" })).problem(400);
+    post("/nothing", json!({})).problem(404);
+    let stale = [("If-Match", "\"not a revision\"")];
+    door.post_with("john", "/connect", &stale, &json!({ "service_id": "crm" })).problem(412);
+    let bearer = format!("Bearer {}", door.token("john"));
+    let ask = |method: &str, kind: &str, body: &str| {
+        let headers = [("Authorization", &*bearer), ("Content-Type", kind)];
+        door.ask(method, &format!("{API}/connect"), &headers, body)
+    };
+    ask("POST", "application/json", "{\"service_id\": ").problem(400);
+    ask("POST", "text/plain", "{\"service_id\": \"crm\"}").problem(415);
+    ask("POST", "application/json", &format!("\"{}\"", "x".repeat(5000))).problem(413);
+    ask("PUT", "application/json", "{}").problem(405);
+    ask("GET", "application/json", "").problem(405);
+    assert_eq!(fs::read(scene.path("desired.yaml")).unwrap(), before);
+}
+
+#[test]
+fn a_change_of_a_revision_that_is_no_more_is_refused() {
+    let scene = Scene::new();
+    scene.pass(0);
+    let door = Door::open_with(&scene, &[], "");
+    let seen = door.get("john", API).expect(200).header("etag").unwrap().to_owned();
+    let body = json!({ "service_id": "crm" });
+    door.post("eva", "/connect", &body).expect(202);
+    let expected = [("If-Match", &*seen)];
+    door.post_with("john", "/connect", &expected, &body).problem(412);
+    assert_eq!(door.service("john", "crm")["state"], "not_connected");
+    let seen = door.get("john", API).expect(200).header("etag").unwrap().to_owned();
+    door.post_with("john", "/connect", &[("If-Match", &*seen)], &body).expect(202);
+}
+
+#[test]
+fn who_clicks_without_end_is_asked_to_wait_and_others_are_not() {
+    let scene = Scene::new();
+    scene.pass(0);
+    let door = Door::open_with(&scene, &[], "");
+    let body = json!({ "service_id": "crm" });
+    let answers: Vec<_> = (0..60).map(|_| door.post("john", "/connect", &body)).collect();
+    let refused = answers.iter().find(|answer| answer.status == 429).expect("too many");
+    assert!(refused.header("retry-after").is_some());
+    door.post("eva", "/connect", &body).expect(202);
+}
+
+#[test]
+fn an_offboarded_person_gets_nothing_more_and_only_admins_offboard() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    door.post("john", "/connect?wait=20", &json!({ "service_id": "crm" })).expect(200);
+    let key = scene.working_key("john", Kind::Crm);
+    door.post("petr", "/offboard", &json!({ "user": "john" })).problem(403);
+    door.post("john", "/offboard", &json!({ "user": "eva" })).problem(403);
+    door.post("eva", "/offboard", &json!({ "user": "john" })).expect(202);
+    wait_until("the end of the key", || !scene.works(Kind::Crm, &key));
+    door.post("john", "/connect", &json!({ "service_id": "crm" })).problem(403);
+    assert_eq!(door.card("john")["user"]["disabled"], true);
+    assert_eq!(door.service("john", "invoicing")["state"], "not_allowed");
+}
+
+#[test]
+fn a_file_that_was_edited_wrongly_by_hand_refuses_clicks_and_still_shows_the_card() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    door.post("john", "/connect?wait=20", &json!({ "service_id": "crm" })).expect(200);
+    let good = fs::read_to_string(scene.path("desired.yaml")).unwrap();
+    scene.desired_text(&good.replace("users:", "usres:"));
+    let body = json!({ "service_id": "invoicing" });
+    let refused = door.post("john", "/connect", &body).problem(409);
+    assert!(refused.contains("by hand"), "{refused}");
+    let card = door.card("john");
+    assert!(card["notice"].as_str().is_some_and(|text| text.contains("cannot be used")), "{card}");
+    assert_eq!(door.service("john", "crm")["state"], "connected");
+    scene.desired_text(&good);
+    door.post("john", "/connect?wait=20", &body).expect(200);
+    assert_eq!(door.card("john")["notice"], Value::Null);
+}
+
+#[test]
+fn what_is_held_waits_for_an_approval_that_the_portal_may_give_only_where_it_is_told_to() {
+    let scene = Scene::new();
+    let all = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    for user in all {
+        scene.connect(user, Kind::Crm);
+    }
+    scene.pass(0);
+    scene.desired("users: {}\n");
+    scene.pass(3);
+    let digest = {
+        let door = Door::open_with(&scene, &[], "");
+        let fleet = door.get("eva", &format!("{API}/fleet")).expect(200).json();
+        assert_eq!(fleet["counts"]["held"], all.len());
+        assert_eq!(fleet["held"]["may_approve"], false);
+        assert_eq!(door.service("a", "crm")["state"], "held");
+        let digest = fleet["held"]["digest"].as_str().unwrap().to_owned();
+        door.post("eva", "/approve", &json!({ "digest": digest })).problem(403);
+        digest
+    };
+    let door = Door::open_with(&scene, &["--reconcile"], "guard: { portal_may_approve: true }\n");
+    door.post("john", "/approve", &json!({ "digest": digest })).problem(403);
+    door.post("eva", "/approve", &json!({ "digest": "0".repeat(64) })).problem(409);
+    assert_eq!(scene.live(Kind::Crm).len(), all.len());
+    door.post("eva", "/approve", &json!({ "digest": digest })).expect(202);
+    wait_until("the end of all keys", || scene.live(Kind::Crm).is_empty());
+    let events = scene.run(&["events", "--json"]).expect(0).stdout;
+    assert!(events.contains("eva (portal, admin)"), "the approval is an event");
+}
+
+#[test]
+fn a_letter_in_the_approvals_that_nobody_may_send_is_not_taken_up() {
+    let scene = Scene::new();
+    for user in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        scene.connect(user, Kind::Crm);
+    }
+    scene.pass(0);
+    scene.desired("users: {}\n");
+    let digest = scene.run(&["plan", "--json"]).expect(3).json()["held_digest"].clone();
+    fs::create_dir(scene.path("approvals")).unwrap();
+    let letter = json!({ "who": "anybody", "at": scene.now() }).to_string();
+    fs::write(scene.path("approvals").join(digest.as_str().unwrap()), letter).unwrap();
+    scene.pass(3);
+    assert_eq!(scene.live(Kind::Crm).len(), 8);
+}
+
+#[test]
+fn what_failed_is_tried_again_at_once_by_another_click() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    scene.faults(Kind::Crm).always(On::Exchange, Fault::Status { code: 400 });
+    door.post("john", "/connect?wait=10", &json!({ "service_id": "crm" })).expect(202);
+    let failed = |door: &Door| door.service("john", "crm");
+    wait_until("the failure", || failed(&door)["state"] == "failed");
+    let crm = failed(&door);
+    assert_eq!(crm["can"], json!(["disconnect", "retry"]));
+    assert!(crm["retry_at"].is_string(), "{crm}");
+    scene.faults(Kind::Crm).clear();
+    door.post("john", "/connect?wait=20", &json!({ "service_id": "crm" })).expect(200);
+    scene.working_key("john", Kind::Crm);
+}
+
+#[test]
+fn the_page_is_led_to_from_its_name_without_the_slash() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    let led = door.get("john", PAGE).expect(308);
+    assert_eq!(led.header("location"), Some("/service-connectors/"));
+}
