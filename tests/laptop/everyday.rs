@@ -337,7 +337,7 @@ fn the_tools_of_busybox_are_enough() {
 fn what_cannot_be_merged_into_is_left_as_it_is() {
     let laptop = Laptop::new();
     Files::new(1, ONE, &["sc_po.md"]).put(&laptop.home());
-    let utf16: &[u8] = b"\xff\xfeA\0=\01\0\n\0";
+    let utf16: &[u8] = b"\xff\xfeA\x00=\x001\x00\n\x00";
     laptop.write(".env", utf16);
     laptop.run(&[]).expect(1).says("UTF-16");
     assert_eq!(laptop.read(".env").unwrap(), utf16);
