@@ -78,7 +78,7 @@ find_tools() {
 
 # The digests of these files, a line each, in order: `digest` takes them out. All at once, since each
 # process that is started costs the user time.
-hash() { $hasher "$@" >"$lock/hashes" || die "$hasher failed"; }
+make_digests() { $hasher "$@" >"$lock/hashes" || die "$hasher failed"; }
 digest() {
   IFS= read -r digest <&3 || return 1
   digest=${digest##*= } # openssl writes the name first, the others last
@@ -142,13 +142,20 @@ lock_owner() {
 }
 
 take_lock() {
-  lock_dir=${target%/*}/.service_env.lock tries=0 unnamed=0
+  lock_dir=${target%/*}/.service_env.lock tries=0 unnamed=0 missing=0
   until mkdir "$lock_dir" 2>/dev/null; do
-    [ -d "$lock_dir" ] || die "a lock cannot be made beside .env: $lock_dir"
+    if ! [ -d "$lock_dir" ]; then
+      # Its owner has just let it go, or it cannot be made.
+      missing=$((missing + 1))
+      [ "$missing" -lt 20 ] || die "a lock cannot be made beside .env: $lock_dir"
+      continue
+    fi
+    missing=0
     if lock_owner; then
-      unnamed=0
-      if ! is_alive "$pid" || is_old; then
-        break_lock "$pid"
+      unnamed=0 owner=$pid
+      # Read again: an owner that ended well has let it go before.
+      if { ! is_alive "$owner" || is_old; } && lock_owner && [ "$pid" = "$owner" ]; then
+        break_lock "$owner"
         continue
       fi
     else
@@ -163,9 +170,10 @@ take_lock() {
     [ "$tries" -le 60 ] || die "another sync is running here (process ${pid:-unknown}); if not, remove $lock_dir"
     sleep 1
   done
-  lock=$lock_dir
-  if ! { echo "$$" >"$lock/pid" && echo '*' >"$lock/.gitignore"; } 2>/dev/null; then
-    die "$lock cannot be written"
+  # A directory of one's own in it: should it be taken for a dead one's, nothing is mixed up.
+  lock=$lock_dir/$$
+  if ! { echo "$$" >"$lock_dir/pid" && echo '*' >"$lock_dir/.gitignore" && mkdir "$lock"; } 2>/dev/null; then
+    die "$lock_dir cannot be written"
   fi
 }
 
@@ -197,7 +205,7 @@ still_ours() {
 
 release() {
   [ -n "$lock" ] || return 0
-  if still_ours; then rm -rf "$lock"; fi
+  if still_ours; then rm -rf "$lock_dir"; fi
   lock=''
 }
 
@@ -440,7 +448,7 @@ BEGIN {
   MADE = "# This file came with this block."
 }
 stage == "known" { known[$1] = 1; next }
-stage == "sums" { verified[$1] = ($2 == $3); next }
+stage == "sums" { verified[$1] = ($2 "" == $3 ""); next }
 stage == "new" {
   doc[++D] = $0
   if (name_of($0) != "") { vars[++V] = name_of($0); known[name_of($0)] = 1 }
@@ -450,6 +458,8 @@ stage == "new" {
 END {
   # The last line is the one that was added, or ends with it.
   if (L[N] !~ /x$/) exit
+  # What is written beside it could not be read as the same.
+  if (index(L[1], "\377\376") == 1 || index(L[1], "\376\377") == 1) { print "state utf-16"; exit }
   ended = (L[N] == "x")
   at -= 2
   if (ended) N--
@@ -488,6 +498,7 @@ look_here() {
     esac
   done <"$lock/facts"
   [ -n "$state" ] || die '.env cannot be read'
+  [ "$state" != utf-16 ] || die '.env is UTF-16, which nothing reads it as: save it as UTF-8'
   : >"$lock/sums"
   if [ -n "$salt" ]; then
     # Not the same for two projects: each holds keys of its own, and each must have a new one before
@@ -496,7 +507,7 @@ look_here() {
     set -- "$lock/place" "$@"
   fi
   [ $# -gt 0 ] || return 0
-  hash "$@"
+  make_digests "$@"
   {
     if [ -n "$salt" ]; then
       digest
@@ -794,7 +805,7 @@ compare_skills() {
       set -- "$@" "$file"
     fi
   done <"$lock/expected"
-  hash "$@"
+  make_digests "$@"
   {
     while read -r one two; do
       digest || die "$hasher failed"

@@ -268,3 +268,88 @@ fn a_lock_of_a_sync_that_was_killed_is_taken_away() {
     laptop.sync();
     assert_eq!(laptop.contents().len(), 1);
 }
+
+/// The tools that the script and the server's end of it need, beside one that makes digests.
+const TOOLS: &str = "sh awk mkdir wc tr date mv rm cat head tail cp ls find od ln sort chmod ps \
+                     readlink sed grep xargs sleep";
+
+/// A directory for `PATH` with these tools and nothing else.
+fn only(laptop: &Laptop, tools: &str) -> std::path::PathBuf {
+    let bin = laptop.path("only");
+    fs::create_dir(&bin).unwrap();
+    for tool in tools.split_whitespace() {
+        let found = Command::new("sh").args(["-c", "command -v \"$1\"", "sh", tool]).output();
+        let found = String::from_utf8(found.unwrap().stdout).unwrap();
+        assert!(!found.is_empty(), "{tool} is not there");
+        symlink(found.trim_end(), bin.join(tool)).unwrap();
+    }
+    fs::copy(laptop.path("bin/ssh"), bin.join("ssh")).unwrap();
+    bin
+}
+
+/// Keys come and go with nothing but what is in this directory.
+fn goes_on_with(laptop: &Laptop, bin: &std::path::Path) {
+    let sync = |code: i32| {
+        let mut command = laptop.command(&[]);
+        let ran = crate::kit::Ran::of(&command.env("PATH", bin).output().unwrap());
+        ran.expect(code)
+    };
+    laptop.write(".env", "MINE=1");
+    let files = Files::new(1, ONE, &["sc_po.md"]);
+    files.put(&laptop.home());
+    sync(0).says("  + PO_API_KEY");
+    let block = files.block("# The newline before this block came with it.\n");
+    assert_eq!(laptop.env(), format!("MINE=1\n{block}"));
+    sync(0).says("Nothing to do");
+    fs::write(laptop.home().join(".claude_rules/sc_po.md"), "changed on the way").unwrap();
+    sync(1).says("Nothing was changed");
+    Files::new(2, &[], &[]).put(&laptop.home());
+    sync(0).says("  - PO_API_KEY");
+    assert_eq!(laptop.env(), "MINE=1");
+}
+
+#[test]
+fn each_tool_that_makes_digests_will_do() {
+    for tool in ["sha256sum", "shasum", "openssl"] {
+        let laptop = Laptop::new();
+        let bin = only(&laptop, &format!("{TOOLS} dash {tool}"));
+        goes_on_with(&laptop, &bin);
+    }
+    let laptop = Laptop::new();
+    let bin = only(&laptop, &format!("{TOOLS} dash"));
+    let mut command = laptop.command(&[]);
+    let ran = crate::kit::Ran::of(&command.env("PATH", bin).output().unwrap());
+    ran.expect(1).says("sha256sum, shasum or openssl is needed");
+}
+
+#[test]
+fn the_tools_of_busybox_are_enough() {
+    let laptop = Laptop::with(&["sh"], "busybox");
+    let bin = laptop.path("only");
+    fs::create_dir(&bin).unwrap();
+    let installed = Command::new("busybox").args(["--install", "-s"]).arg(&bin).status();
+    assert!(installed.unwrap().success());
+    fs::copy(laptop.path("bin/ssh"), bin.join("ssh")).unwrap();
+    goes_on_with(&laptop, &bin);
+}
+
+#[test]
+fn what_cannot_be_merged_into_is_left_as_it_is() {
+    let laptop = Laptop::new();
+    Files::new(1, ONE, &["sc_po.md"]).put(&laptop.home());
+    let utf16: &[u8] = b"\xff\xfeA\x00=\x001\x00\n\x00";
+    laptop.write(".env", utf16);
+    laptop.run(&[]).expect(1).says("UTF-16");
+    assert_eq!(laptop.read(".env").unwrap(), utf16);
+    fs::remove_file(laptop.path("project/.env")).unwrap();
+    fs::create_dir(laptop.path("project/.env")).unwrap();
+    laptop.run(&[]).expect(1).says(".env is not a file");
+    fs::remove_dir(laptop.path("project/.env")).unwrap();
+    symlink("nowhere/env", laptop.path("project/.env")).unwrap();
+    laptop.run(&[]).expect(1).says("is not there: ./nowhere");
+    fs::remove_file(laptop.path("project/.env")).unwrap();
+    // The skills have no place: the keys do not come without them.
+    laptop.write(".claude", "a file");
+    laptop.run(&[]).expect(1).says(".claude/rules cannot be made");
+    assert_eq!(laptop.contents().len(), 1, "{:?}", laptop.contents());
+}
