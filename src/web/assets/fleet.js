@@ -161,7 +161,8 @@ class Fleet extends HTMLElement {
   async #load() {
     clearTimeout(this.timer);
     const number = (this.#number += 1);
-    const query = new URLSearchParams({ ...this.#filters(), per_page: PER_PAGE });
+    const given = Object.entries(this.#filters()).filter(([, value]) => value);
+    const query = new URLSearchParams([...given, ["per_page", PER_PAGE]]);
     try {
       const data = await ask(`${this.api}/fleet?${query}`);
       if (number !== this.#number) return;
