@@ -9,6 +9,8 @@ mod accessible;
 mod chrome;
 #[path = "browser/clicks.rs"]
 mod clicks;
+#[path = "support/door.rs"]
+mod door;
 #[path = "browser/eyes.rs"]
 mod eyes;
 #[path = "browser/fake.rs"]
@@ -25,8 +27,14 @@ mod node;
 mod pages;
 #[path = "support/python.rs"]
 mod python;
+#[path = "browser/real.rs"]
+mod real;
+#[path = "support/scene.rs"]
+mod scene;
 #[path = "browser/screenshots.rs"]
 mod screenshots;
+#[path = "support/service.rs"]
+mod service;
 #[path = "browser/states.rs"]
 mod states;
 #[path = "browser/trouble.rs"]

@@ -42,6 +42,7 @@ pub(super) fn router(base: &str) -> Router<Arc<Web>> {
         file("fleet.js", JAVASCRIPT, include_str!("assets/fleet.js")),
         file("fleet-chart.js", JAVASCRIPT, include_str!("assets/fleet-chart.js")),
         file("fleet-plan.js", JAVASCRIPT, include_str!("assets/fleet-plan.js")),
+        file("fleet-table.js", JAVASCRIPT, include_str!("assets/fleet-table.js")),
         file("page.js", JAVASCRIPT, include_str!("assets/page.js")),
         file("page.css", CSS, include_str!("assets/page.css")),
         file("sync_service_env.sh", SCRIPT, LAPTOP_SCRIPT),

@@ -145,6 +145,8 @@ impl Driver {
         let mut child = Command::new("chromedriver")
             .arg("--port=0")
             .env("TMPDIR", scratch.path())
+            .env("XDG_CONFIG_HOME", scratch.path())
+            .env("XDG_CACHE_HOME", scratch.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .process_group(0)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use minijinja::{Environment, Value as Model, context};
@@ -108,7 +108,7 @@ impl Portal {
         let shared = Arc::clone(&self.shared);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                if shared.0.lock().unwrap().stopped {
+                if lock(&shared).stopped {
                     return;
                 }
                 let shared = Arc::clone(&shared);
@@ -134,7 +134,7 @@ impl Portal {
 
     /// What it knows, to be changed; nobody is told.
     pub fn world(&self) -> MutexGuard<'_, World> {
-        self.shared.0.lock().unwrap()
+        lock(&self.shared)
     }
 
     /// Changes what it knows, and tells those who listen.
@@ -180,8 +180,13 @@ impl World {
     }
 }
 
+/// A test that failed while it held this still has to end its portal and its browser.
+fn lock(shared: &(Mutex<World>, Condvar)) -> MutexGuard<'_, World> {
+    shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn change_and_tell(shared: &(Mutex<World>, Condvar), change: impl FnOnce(&mut World)) {
-    let mut world = shared.0.lock().unwrap();
+    let mut world = lock(shared);
     change(&mut world);
     world.revision += 1;
     drop(world);
@@ -190,14 +195,14 @@ fn change_and_tell(shared: &(Mutex<World>, Condvar), change: impl FnOnce(&mut Wo
 
 fn serve(shared: &Arc<(Mutex<World>, Condvar)>, stream: &TcpStream) {
     let Some(request) = http::read(stream) else { return };
-    if request.path == format!("{API}/events") && shared.0.lock().unwrap().events {
+    if request.path == format!("{API}/events") && lock(shared).events {
         return drop(events(shared, stream));
     }
     answer(shared, &request).write(stream);
 }
 
 fn events(shared: &(Mutex<World>, Condvar), stream: &TcpStream) -> std::io::Result<()> {
-    let mut world = shared.0.lock().unwrap();
+    let mut world = lock(shared);
     if let Some((status, said)) = world.silence {
         problem(status, said).write(stream);
         return Ok(());
@@ -210,7 +215,8 @@ fn events(shared: &(Mutex<World>, Condvar), stream: &TcpStream) -> std::io::Resu
             told = world.revision;
             http::event(stream, "card", &world.card().to_string())?;
         }
-        world = shared.1.wait_timeout(world, Duration::from_secs(1)).unwrap().0;
+        let wait = shared.1.wait_timeout(world, Duration::from_secs(1));
+        world = wait.unwrap_or_else(PoisonError::into_inner).0;
     }
     Ok(())
 }
@@ -234,7 +240,7 @@ fn api(shared: &Arc<(Mutex<World>, Condvar)>, request: &Request, name: &str) -> 
     if request.method == "POST" {
         return call(shared, name, &serde_json::from_slice(&request.body).unwrap());
     }
-    let mut world = shared.0.lock().unwrap();
+    let mut world = lock(shared);
     if let Some((status, said)) = world.silence {
         return problem(status, said);
     }
@@ -252,7 +258,7 @@ fn api(shared: &Arc<(Mutex<World>, Condvar)>, request: &Request, name: &str) -> 
 /// A changing call: noted, perhaps refused, else the state that it leads to, and what follows.
 fn call(shared: &Arc<(Mutex<World>, Condvar)>, name: &str, body: &Value) -> Answer {
     let (delay, refusal) = {
-        let mut world = shared.0.lock().unwrap();
+        let mut world = lock(shared);
         world.calls.push((name.to_owned(), body.clone()));
         (world.delay, world.refusal)
     };
@@ -271,9 +277,9 @@ fn call(shared: &Arc<(Mutex<World>, Condvar)>, name: &str, body: &Value) -> Answ
         "rotate" if body["leaked"] == false => ("renewing", "connected"),
         _ => ("connecting", "connected"),
     };
-    let now = if shared.0.lock().unwrap().instant { next } else { now };
+    let now = if lock(shared).instant { next } else { now };
     change_and_tell(shared, |world| world::enter(world.service(&id), now));
-    let mut world = shared.0.lock().unwrap();
+    let mut world = lock(shared);
     if let Some(after) = world.then {
         let (shared, id) = (Arc::clone(shared), id.clone());
         std::thread::spawn(move || {

@@ -149,6 +149,24 @@ async fn an_admin_sees_what_is_owed_held_and_planned() {
 }
 
 #[tokio::test]
+async fn the_chart_fits_a_narrow_page_and_each_service_keeps_its_colour() {
+    let chrome = open(&portal(false), "").await;
+    let width = "const svg = document.querySelector('service-connectors-fleet').shadowRoot
+                   .querySelector('svg'); return svg.viewBox.baseVal.width < 330;";
+    let colours = "return [...root.querySelectorAll('svg rect')].reduce((found, rect) => {
+        const service = rect.textContent.replace(/^.* of /, '');
+        (found[service] ??= []).includes(rect.style.cssText) || found[service].push(rect.style.cssText);
+        return found;
+    }, {});";
+    let wide = chrome.inside(colours, Vec::new()).await;
+    assert!(wide.as_object().unwrap().values().all(|one| one.as_array().unwrap().len() == 1));
+    chrome.look(360, false).await;
+    chrome.until("a narrow chart", width, Vec::new(), &json!(true)).await;
+    assert_eq!(chrome.inside(colours, Vec::new()).await, wide);
+    assert_eq!(chrome.complaints().await, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn filters_are_in_the_address_and_the_way_back_works() {
     let portal = portal(false);
     let chrome = open(&portal, "?service=crm").await;

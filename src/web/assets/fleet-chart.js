@@ -1,6 +1,7 @@
 /* The fleet's chart: how many keys end when, in each service's colour; and the same as a table. */
 
 import { h } from "./card.js";
+import { table } from "./fleet-table.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const DAY = 86400e3;
@@ -52,7 +53,7 @@ function top(value) {
   return Math.max(2, [1, 2, 4, 5, 10].map((n) => n * unit).find((n) => n >= value));
 }
 
-export function chart(expiries, names, width, table) {
+export function chart(expiries, names, width) {
   if (!expiries?.length) return [h("p", { class: "empty" }, "There are no keys yet.")];
   const { all, span } = bars(expiries);
   const services = [...new Set(expiries.map(({ service }) => service))].sort();

@@ -7,6 +7,7 @@
 import { ask, BASE_CSS, button, h, openDialog, sheets, STATES, text, time } from "./card.js";
 import { chart, CHART_CSS, hue } from "./fleet-chart.js";
 import { plan, PLAN_CSS } from "./fleet-plan.js";
+import { act, show, table } from "./fleet-table.js";
 
 const FILTERS = ["q", "user", "service", "state", "page"];
 const PER_PAGE = 25;
@@ -29,7 +30,7 @@ section{margin-bottom:16px}
 .pass{margin-bottom:20px;font-size:.8125rem}
 .filters{display:flex;flex-wrap:wrap;gap:10px;align-items:end;margin-bottom:12px}
 label{display:grid;gap:4px;font-size:.75rem;font-weight:550;color:var(--muted)}
-.filters label:first-child{flex:1 1 14rem}
+.filters label{flex:1 1 9rem}.filters label:first-child{flex:4 1 14rem}
 input,select{font:inherit;font-size:.875rem;min-height:36px;padding:7px 11px;min-width:0;width:100%;border:1px solid color-mix(in srgb,var(--text) 45%,var(--surface));border-radius:calc(var(--radius)*.6);background:var(--surface);color:var(--text)}
 .chips{display:flex;flex-wrap:wrap;gap:6px;margin-bottom:14px}
 .chip{display:inline-flex;gap:6px;align-items:center;min-height:30px;padding:3px 11px;border-radius:99px;font-size:.8125rem;font-weight:500}
@@ -39,7 +40,7 @@ input,select{font:inherit;font-size:.875rem;min-height:36px;padding:7px 11px;min
 table{width:100%;border-collapse:collapse;text-align:start}
 caption{text-align:start;padding-bottom:6px;font-size:.8125rem}
 th{font-size:.75rem;font-weight:550;color:var(--muted);text-align:start;white-space:nowrap}
-th,td{padding:9px 12px 9px 0;border-bottom:var(--line);vertical-align:top}
+th,td{padding:9px 12px 9px 0;border-bottom:var(--line);vertical-align:baseline}
 tbody tr:last-child td{border-bottom:0}
 td.num,th.num{text-align:end;font-variant-numeric:tabular-nums}
 td time,.nowrap{white-space:nowrap}
@@ -76,49 +77,6 @@ function age(since) {
   const of = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
   if (minutes < 60) return of(minutes, "minute");
   return minutes < 48 * 60 ? of(Math.floor(minutes / 60), "hour") : of(Math.floor(minutes / 1440), "day");
-}
-
-/* Makes `el` what `fresh` is, and touches only what differs: focus and open details stay. */
-function morph(el, fresh) {
-  for (const { name } of [...el.attributes]) {
-    if (!fresh.hasAttribute(name) && name !== "open") el.removeAttribute(name);
-  }
-  for (const { name, value } of fresh.attributes) {
-    if (el.getAttribute(name) === value) continue;
-    if (name === "style") el.style.cssText = value; // the page's policy refuses the attribute
-    else el.setAttribute(name, value);
-  }
-  const wanted = [...fresh.childNodes];
-  while (el.childNodes.length > wanted.length) el.lastChild.remove();
-  wanted.forEach((node, n) => {
-    const is = el.childNodes[n];
-    if (!is) el.append(node);
-    else if (is.isEqualNode(node)) return;
-    else if (is.nodeType === 1 && is.nodeName === node.nodeName) morph(is, node);
-    else is.replaceWith(node);
-  });
-}
-
-const show = (el, ...nodes) => {
-  const fresh = el.cloneNode();
-  fresh.append(...nodes.flat().filter((node) => node != null && node !== false));
-  morph(el, fresh);
-};
-
-/* What a click on it does is looked up by its name: `morph` may give an element another row. */
-const act = (label, kind, name, value, spoken) =>
-  h("button", { type: "button", class: kind, "data-act": name, "data-value": value, "aria-label": spoken }, label);
-
-function table(caption, columns, rows, kind = "") {
-  // The roles are said, since a table that is stacked on a narrow page would lose them.
-  const cell = (content, n) => {
-    const [label, kind] = columns[n];
-    return h("td", { role: "cell", "data-label": label, class: kind }, content ?? "");
-  };
-  return h("table", { class: `stack ${kind}`, role: "table" }, h("caption", null, caption),
-    h("thead", { role: "rowgroup" }, h("tr", { role: "row" },
-      columns.map(([label, kind]) => h("th", { role: "columnheader", scope: "col", class: kind }, label || h("span", { class: "say" }, "Actions"))))),
-    h("tbody", { role: "rowgroup" }, rows.map((row) => h("tr", { role: "row" }, row.map(cell)))));
 }
 
 const badge = ([tone, label]) => h("span", { class: `badge ${tone}` }, label);
@@ -203,7 +161,8 @@ class Fleet extends HTMLElement {
   async #load() {
     clearTimeout(this.timer);
     const number = (this.#number += 1);
-    const query = new URLSearchParams({ ...this.#filters(), per_page: PER_PAGE });
+    const given = Object.entries(this.#filters()).filter(([, value]) => value);
+    const query = new URLSearchParams([...given, ["per_page", PER_PAGE]]);
     try {
       const data = await ask(`${this.api}/fleet?${query}`);
       if (number !== this.#number) return;
@@ -354,7 +313,7 @@ class Fleet extends HTMLElement {
       h("span", { class: "soft" }, one.message ?? ""),
       act("Offboard", "quiet small", "offboard", one.user, `Offboard ${one.user}`),
     ]);
-    const columns = [["User"], ["Service"], ["State"], ["Works until"], ["What is"], ["", "num"]];
+    const columns = [["User"], ["Service"], ["State"], ["Works until"], ["Message"], ["", "num"]];
     const from = (page - 1) * per;
     const range = total ? `${count(from + 1)} to ${count(from + connections.length)} of ${count(total)}` : "Nothing fits these filters.";
     show(this.parts.table, rows.length ? table("", columns, rows, "people") : h("p", { class: "empty" }, range));
@@ -363,7 +322,8 @@ class Fleet extends HTMLElement {
       el.ariaDisabled = String(!on);
       return el;
     };
-    show(this.parts.pager, h("p", null, rows.length ? range : ""), turn("Previous", page - 1, page > 1), turn("Next", page + 1, from + per < total));
+    const turns = total > per && [turn("Previous", page - 1, page > 1), turn("Next", page + 1, from + per < total)];
+    show(this.parts.pager, h("p", null, rows.length ? range : ""), turns || []);
   }
 
   #debts() {
@@ -391,7 +351,7 @@ class Fleet extends HTMLElement {
   #chart() {
     const names = new Map(this.data.services.map(({ id, name }) => [id, name]));
     const width = this.parts.chart.clientWidth - 36;
-    show(this.parts.chart, h("h2", { id: "ends" }, "Keys by when they end"), chart(this.data.expiries, names, Math.max(width, 220), table));
+    show(this.parts.chart, h("h2", { id: "ends" }, "Keys by when they end"), chart(this.data.expiries, names, Math.max(width, 220)));
   }
 }
 
