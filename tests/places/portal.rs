@@ -6,12 +6,13 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Child, ChildStdout, Stdio};
 
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::nudges::{Loop, wait_until};
-use crate::server::{ANALYSTS, DESIRED, PORTAL, RECONCILER};
+use crate::server::{ANALYSTS, DESIRED, ETC, PORTAL, RECONCILER};
 use crate::world::{CONFIG, World, in_a_world};
 
 /// Whom the reverse proxy runs as.
@@ -226,5 +227,41 @@ fn an_approval_of_the_portals_is_taken_up_by_the_passes_where_they_are_told_to()
         assert_eq!(fs::read_dir(format!("{DESIRED}/approvals")).unwrap().count(), 0);
         let events = world.run(RECONCILER, &["events", "--json"]).expect(0).stdout;
         assert!(events.contains("eva (portal, admin)"), "who approved is an event");
+    });
+}
+
+#[test]
+fn a_session_is_checked_with_a_key_that_the_portals_group_reads_and_nobody_else() {
+    let test = "a_session_is_checked_with_a_key_that_the_portals_group_reads_and_nobody_else";
+    in_a_world(test, |world| {
+        world.server.account("john", 3001, &[ANALYSTS]);
+        let (key, file) = (format!("{:064x}", fastrand::u128(..)), format!("{ETC}/portal.key"));
+        world.server.file(&file, &key, "root", PORTAL, 0o640);
+        let config = fs::read_to_string(CONFIG).unwrap();
+        let jwt = format!(
+            "identity: {{ jwt: {{ bearer: true, algorithm: HS256, key_file: {file}, \
+             issuer: the dashboard, audience: service-connector }} }}\n"
+        );
+        world.server.root_file(CONFIG, &format!("{config}{jwt}"));
+        world.run(RECONCILER, &["reconcile"]).expect(0);
+        let portal = Portal::open(world, "127.0.0.1:0");
+        let claims = json!({
+            "iss": "the dashboard", "aud": "service-connector", "email": "john@your-domain.com",
+            "exp": jiff::Timestamp::now().as_second() + 3600,
+        });
+        let signing = EncodingKey::from_secret(key.as_bytes());
+        let token = encode(&Header::new(Algorithm::HS256), &claims, &signing).unwrap();
+        let header = format!("Authorization: Bearer {token}");
+        world.server.file("/home/john/header", &header, "john", "john", 0o600);
+        let mut curl = world.server.run_as("john", "curl");
+        curl.args(["-sf", "--max-time", "60", "-H", "@/home/john/header"]);
+        let said = curl.arg(format!("{}{API}", portal.url)).output().unwrap();
+        assert!(said.status.success());
+        assert!(String::from_utf8(said.stdout).unwrap().contains("john@your-domain.com"));
+        assert_eq!(portal.ask(world, "john", None, "", None).0, 401);
+        for user in ["john", RECONCILER] {
+            let read = world.server.run_as(user, "cat").arg(&file).output().unwrap();
+            assert!(!read.status.success(), "{user} could sign for anybody");
+        }
     });
 }
