@@ -14,6 +14,7 @@ portal_unit=service-connector-portal.service
 must() {
   "$@" && return
   echo "FAILED: $*"
+  cat /run/said
   systemctl show -p ExecMainStatus service-connector-reconcile.service
   systemctl status --no-pager "$watcher" "$portal_unit"
   journalctl --sync
@@ -198,8 +199,8 @@ dashboard() { curl -s -o /dev/null http://127.0.0.1:8080/; }
 must within 20 dashboard
 crm='{"service_id":"crm"}'
 click '/connect?wait=30' "$crm" >/run/said
-must grep -q '"state":"connected"' /run/said
-must has_key
+must grep -q '"ok":true' /run/said
+must within 30 has_key # on a slow machine, later than it was waited for
 must key_works
 # Who comes with an account of their own is nobody, whatever they say; the proxy's user is believed.
 must [ "$(status_for www-data john '')" = 200 ]
@@ -208,8 +209,8 @@ must [ "$(status_for john john /disconnect -d "$crm")" = 401 ]
 must [ "$(status_for root john /disconnect -d "$crm")" = 401 ]
 must has_key
 click '/disconnect?wait=30' "$crm" >/run/said
-must grep -q '"state":"not_connected"' /run/said
-must has_no_key
+must grep -q '"ok":true' /run/said
+must within 30 has_no_key
 
 echo "== what the portal's process can reach"
 for hidden in /etc/service-connector/secrets/SC_SECRET_CRM /var/lib/service-connector/state/sealing.key; do
