@@ -54,8 +54,7 @@ impl ApprovalBox {
     /// It cannot be written.
     pub fn ask(&self, asked: &Asked) -> io::Result<()> {
         if !self.0.is_dir() {
-            DirBuilder::new().mode(0o700).create(&self.0)?;
-            fs::set_permissions(&self.0, fs::Permissions::from_mode(DIR_MODE))?;
+            self.make()?;
         }
         let contents = Contents { who: asked.who.clone(), at: asked.at };
         let temp = self.0.join(format!(".{:016x}", fastrand::u64(..)));
@@ -65,6 +64,19 @@ impl ApprovalBox {
             fs::remove_file(&temp).ok();
         }
         written
+    }
+
+    /// Under its name only when it has its mode: what lies in one without, no pass could take up.
+    fn make(&self) -> io::Result<()> {
+        let unfinished = self.0.with_file_name(format!(".approvals.{:016x}", fastrand::u64(..)));
+        DirBuilder::new().mode(0o700).create(&unfinished)?;
+        let made = fs::set_permissions(&unfinished, fs::Permissions::from_mode(DIR_MODE))
+            .and_then(|()| fs::rename(&unfinished, &self.0));
+        if made.is_err() {
+            // Best effort: it is empty, and nobody looks there.
+            fs::remove_dir(&unfinished).ok();
+        }
+        made
     }
 
     fn write(&self, temp: &Path, bytes: &[u8], digest: Digest) -> io::Result<()> {

@@ -8,9 +8,11 @@ mod homes;
 mod intent;
 mod owners;
 mod places;
+mod portal;
 mod services;
 mod state;
 mod timer;
+mod unit;
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -36,6 +38,8 @@ pub struct Setup<'a> {
     pub homes: &'a Homes,
     /// Finds shared secrets, as a pass would.
     pub secrets: &'a dyn Fn(&BTreeSet<EnvName>) -> Secrets,
+    /// Whether the configuration says who is asking the portal.
+    pub is_portal_open: bool,
 }
 
 /// Examines everything, and asks the services' health checks.
@@ -47,6 +51,7 @@ pub async fn examine(setup: &Setup<'_>) -> Vec<Finding> {
     places::look(&mut findings, &places::table(setup, registry.as_ref()));
     homes::look(&mut findings, setup.homes, &setup.pass.installer);
     timer::look(&mut findings);
+    portal::look(&mut findings, setup.is_portal_open);
     match &registry {
         Some(registry) => {
             let actual = actual.unwrap_or_default();

@@ -6,6 +6,8 @@ mod killed;
 mod kit;
 #[path = "deploy/package.rs"]
 mod package;
+#[path = "deploy/portal.rs"]
+mod portal;
 #[path = "deploy/running.rs"]
 mod running;
 #[path = "deploy/secrets.rs"]

@@ -11,6 +11,8 @@ mod edits;
 mod keys;
 #[path = "places/nudges.rs"]
 mod nudges;
+#[path = "places/portal.rs"]
+mod portal;
 #[path = "places/readers.rs"]
 mod readers;
 #[path = "support/server.rs"]

@@ -19,6 +19,8 @@ Usage: deploy/server/install.sh [OPTION]...
                           [default: as it is, or else its socket]
   --watch, --timer        what runs passes: a loop that acts upon a change as it comes, or a timer
                           [default: as it is, or else the loop]
+  --portal                enable the portal, whatever service-connector.yaml says of who asks
+                          [default: as it is, or else where it has an `identity:`]
   --root DIR              set up the system below DIR, and leave the running one alone
   --uninstall             remove programs, units and rules; say how many live tokens remain
   --purge                 with --uninstall: configuration, shared secrets and state, too
@@ -31,12 +33,13 @@ fail() {
   exit 1
 }
 
-dry='' root='' group='' binaries='' way='' runs='' uninstall='' purge='' lose_keys=''
+dry='' root='' group='' binaries='' way='' runs='' portal='' uninstall='' purge='' lose_keys=''
 while [ $# -gt 0 ]; do
   case "$1" in
     --dry-run) dry=1 ;;
     --sudo | --socket) way=${1#--} ;;
     --watch | --timer) runs=${1#--} ;;
+    --portal) portal=1 ;;
     --uninstall) uninstall=1 ;;
     --purge) purge=1 ;;
     --lose-keys) lose_keys=1 ;;
@@ -60,14 +63,16 @@ done
 [ "$(id -u)" = 0 ] || fail "only root can set up a server: sudo deploy/server/install.sh"
 
 etc=$root/etc/service-connector
+share=$root/usr/share/service-connector
 # The configuration as it was last put: what differs from it was edited.
-shipped=$root/usr/share/service-connector/shipped
+shipped=$share/shipped
 unit_dir=$root/usr/lib/systemd/system
 dropins=$root/etc/systemd/system
 sudoers=$root/etc/sudoers.d/service-connector
 pass=service-connector-reconcile.service
 timer=service-connector-reconcile.timer
 watcher=service-connector-watch.service
+portal_unit=service-connector-portal.service
 socket=service-connector-install.socket
 if [ -z "$way" ]; then
   if [ -e "$sudoers" ]; then way=sudo; else way=socket; fi
@@ -91,7 +96,11 @@ systemd_runs() {
 # make_dir PATH: root's, 0755, with those above it.
 make_dir() {
   [ -z "${there[$1]:-}" ] && [ ! -d "$1" ] || return 0
-  there[$1]=1
+  local above=$1
+  while [ -n "$above" ]; do
+    there[$above]=1
+    above=${above%/*}
+  done
   if doing "make ${1#"$root"}/"; then install -d -o 0 -g 0 -m 755 -- "$1"; fi
 }
 
@@ -240,11 +249,14 @@ put_programs() {
   put "$binaries/service-connector" "$root/usr/bin/service-connector" 755
   put "$binaries/install-service-env" "$root/usr/sbin/install-service-env" 755
   put "$here/put-secret" "$root/usr/lib/service-connector/put-secret" 755
+  # For a dashboard that is there already: to be included, or copied and edited.
+  put "$here/nginx/service-connector.conf" "$share/nginx.conf" 644
+  put "$here/examples/flask_card.py" "$share/flask_card.py" 644
 }
 
 put_units() {
   local unit
-  for unit in "$pass" "$timer" "$watcher"; do
+  for unit in "$pass" "$timer" "$watcher" "$portal_unit"; do
     put "$here/systemd/$unit" "$unit_dir/$unit" 644
   done
   if [ "$way" = socket ]; then
@@ -300,14 +312,21 @@ start_units() {
   # Two that run passes do no harm, but one is enough; the one that was chosen before stays.
   if [ "${runs:-$(chosen_runner)}" = timer ]; then runner=$timer other=$watcher; fi
   [ -z "$runs" ] || stop "$other"
-  for unit in $([ "$way" = sudo ] || echo "$socket") "$runner"; do
+  for unit in $([ "$way" = sudo ] || echo "$socket") "$runner" $(! wants_portal || echo "$portal_unit"); do
     if ! systemctl -q is-enabled "$unit" 2>/dev/null || ! systemctl -q is-active "$unit"; then
       if doing "start $unit, now and at each boot"; then systemctl -q enable --now "$unit"; fi
-    elif [ "$unit" = "$watcher" ] && [ -n "$did" ]; then
+    elif [[ $unit == "$watcher" || $unit == "$portal_unit" ]] && [ -n "$did" ]; then
       # It runs with the program and the configuration that it was started with.
       if doing "restart $unit"; then systemctl -q restart "$unit"; fi
     fi
   done
+}
+
+# Whether the portal is to run. Who masked its unit has said that it is not.
+wants_portal() {
+  [ "$(readlink -- "$dropins/$portal_unit")" != /dev/null ] || return 1
+  [ -n "$portal" ] || systemctl -q is-enabled "$portal_unit" 2>/dev/null ||
+    grep -qs '^identity:' "$etc/service-connector.yaml"
 }
 
 # What runs passes now: watch or timer; nothing, if nothing does.
@@ -355,11 +374,11 @@ take_down() {
     fail "nothing was removed: --purge would leave keys that nobody can revoke; --lose-keys if so be it"
   fi
   local unit
-  for unit in "$timer" "$watcher" "$pass"; do stop "$unit"; done
+  for unit in "$portal_unit" "$timer" "$watcher" "$pass"; do stop "$unit"; done
   drop_socket
   drop "$sudoers"
   drop_dropins
-  for unit in "$timer" "$watcher" "$pass"; do drop "$unit_dir/$unit"; done
+  for unit in "$portal_unit" "$timer" "$watcher" "$pass"; do drop "$unit_dir/$unit"; done
   drop "$root/usr/lib/tmpfiles.d/service-connector.conf"
   drop "$root/usr/lib/sysusers.d/service-connector.conf"
   drop "$root/usr/lib/service-connector/put-secret"
@@ -369,7 +388,9 @@ take_down() {
   if systemd_runs && [ -n "$did" ] && [ -z "$dry" ]; then systemctl daemon-reload; fi
   local dir
   if [ -d "$shipped" ] && doing "remove ${shipped#"$root"}/"; then rm -rf -- "$shipped"; fi
-  drop_dir "$root/usr/share/service-connector"
+  drop "$share/nginx.conf"
+  drop "$share/flask_card.py"
+  drop_dir "$share"
   for dir in "$root/run/service-connector" "$root/var/lib/service-connector" "$etc"; do
     [ -d "$dir" ] || continue
     if [ -z "$purge" ]; then
@@ -383,7 +404,7 @@ take_down() {
   [ -n "$did" ] || echo "nothing to do"
 }
 
-units="$pass $timer $watcher"
+units="$pass $timer $watcher $portal_unit"
 [ "$way" = sudo ] || units+=" $socket"
 if [ -n "$uninstall" ]; then take_down; else set_up; fi
 [ -z "$dry" ] || echo "dry run: nothing was changed"

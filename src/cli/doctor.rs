@@ -14,7 +14,7 @@ use super::{Failure, block_on, run_as};
 /// Say what is wrong with this installation, and how to mend it. Nothing is changed.
 ///
 /// Owners and modes of all places, the files, the state, the services and their clocks, the shared
-/// secrets (which are never shown), the homes, and what runs passes. Exit 1 if anything is wrong.
+/// secrets (which are never shown), the homes, what runs passes, and the portal. Exit 1 if anything is wrong.
 #[derive(clap::Args)]
 pub struct Args {
     /// For programs: JSON
@@ -55,7 +55,13 @@ fn examine(flags: Overrides) -> Result<Vec<Finding>, Failure> {
     }
     let pass = settings.pass(Scope::default());
     let secrets = |names: &_| settings.secrets(names);
-    let setup = Setup { config, pass: &pass, homes: settings.homes(), secrets: &secrets };
+    let setup = Setup {
+        config,
+        pass: &pass,
+        homes: settings.homes(),
+        secrets: &secrets,
+        is_portal_open: !settings.identity.is_empty(),
+    };
     block_on(doctor::examine(&setup))
 }
 

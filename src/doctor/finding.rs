@@ -26,6 +26,8 @@ pub enum Area {
     LastPass,
     /// What runs passes.
     Timer,
+    /// Where people click.
+    Portal,
     /// The services' shared secrets.
     Secrets,
     /// Whether the services answer.
@@ -38,7 +40,7 @@ pub enum Area {
 
 impl Area {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Configuration,
         Self::Desired,
         Self::People,
@@ -48,6 +50,7 @@ impl Area {
         Self::SealingKey,
         Self::LastPass,
         Self::Timer,
+        Self::Portal,
         Self::Secrets,
         Self::Services,
         Self::Clock,
@@ -67,6 +70,7 @@ impl Area {
             Self::SealingKey => "sealing key",
             Self::LastPass => "last pass",
             Self::Timer => "timer",
+            Self::Portal => "portal",
             Self::Secrets => "secrets",
             Self::Services => "services",
             Self::Clock => "clock",

@@ -127,6 +127,7 @@ fn of_desired(path: &Path) -> Vec<Place> {
         (Area::Desired, dir.join(format!(".{name}.lock")), aide),
         (Area::Desired, history.join("log.jsonl"), aide),
         (Area::Desired, history, dir_rule),
+        (Area::Desired, dir.join("approvals"), dir_rule),
         (Area::Desired, dir, dir_rule),
     ]
 }

@@ -157,6 +157,12 @@ impl<'de> Deserialize<'de> for PeerUser {
 }
 
 impl IdentityConfig {
+    /// Whether no way is named: everybody is refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.header.is_none() && self.flask.is_none() && self.jwt.is_none()
+    }
+
     /// Paths as meant from this directory.
     #[must_use]
     pub fn from(mut self, base: &Path) -> Self {

@@ -9,12 +9,14 @@ install=("$kit/deploy/server/install.sh" --binaries "$bin")
 [ "$way" = socket ] || install+=(--sudo)
 
 watcher=service-connector-watch.service
+portal_unit=service-connector-portal.service
 
 must() {
   "$@" && return
   echo "FAILED: $*"
+  cat /run/said
   systemctl show -p ExecMainStatus service-connector-reconcile.service
-  systemctl status --no-pager "$watcher"
+  systemctl status --no-pager "$watcher" "$portal_unit"
   journalctl --sync
   journalctl -q -b --no-pager -o cat | tail -40
   exit 1
@@ -50,6 +52,21 @@ passes_of_watcher() { journalctl --sync && journalctl -q -b -u "$watcher" -o cat
 more_passes_than() { [ "$(passes_of_watcher)" -gt "$1" ]; }
 portal() { setpriv --reuid sc-portal --regid sc-portal --init-groups "$@"; }
 is() { [ "$(stat -c '%a %U' "$1")" = "$2" ]; }
+portal_is() { [ "$(of "$portal_unit" ActiveState)" = active ] && [ "$(of "$portal_unit" NRestarts)" = "$1" ]; }
+json=(-s --max-time 60 -H 'Sec-Fetch-Site: same-origin' -H 'Content-Type: application/json')
+# click CALL BODY: as a browser that is logged in to the dashboard.
+click() { curl "${json[@]}" -H 'Cookie: session=x' -d "$2" "http://127.0.0.1:8080/api/service-connectors$1"; }
+# status_for ACCOUNT NAME CALL [CURL-OPTION...]: what the portal answers an account that says to be NAME.
+status_for() {
+  local account=$1 email=$2@your-domain.com call=$3
+  shift 3
+  setpriv --reuid "$account" --regid "$account" --init-groups \
+    curl "${json[@]}" -o /dev/null -w '%{http_code}' --unix-socket /run/service-connector-portal/portal.sock \
+    -H "X-Remote-Email: $email" "$@" "http://portal/api/service-connectors$call"
+}
+# In the portal's own view of the system, as root, and as its user.
+inside() { nsenter -t "$(of "$portal_unit" MainPID)" --mount --root "$@"; }
+portal_inside() { inside setpriv --reuid sc-portal --regid sc-portal --init-groups "$@"; }
 
 ip link set lo up
 must "${install[@]}"
@@ -146,11 +163,109 @@ must within 20 watcher_is 0
 if systemctl -q is-active service-connector-reconcile.timer; then must false "the timer is off"; fi
 must service-connector doctor
 
+echo "== the portal"
+config=/etc/service-connector/service-connector.yaml
+must [ "$(of "$portal_unit" ActiveState)" = inactive ] # nothing says who asks
+echo 'identity: { header: { name: X-Remote-Email, peers: [www-data] } }' >>"$config"
+must "${install[@]}"
+must portal_is 0 # it said that it is ready
+must is /run/service-connector-portal/portal.sock '666 sc-portal'
+must service-connector doctor
+# The snippet as its comments say, with a dashboard that knows everybody to be john.
+sed -e 's/^    # auth_request/    auth_request/' -e '/^# location/,$ s/^# \{0,1\}//' \
+  -e 's/127.0.0.1:5000/127.0.0.1:8080/' /usr/share/service-connector/nginx.conf >/run/snippet.conf
+cat >/run/nginx.conf <<'CONF'
+user www-data;
+daemon off;
+pid /run/nginx.pid;
+error_log stderr;
+events {}
+http {
+  access_log off;
+  server {
+    listen 127.0.0.1:8080;
+    include /run/snippet.conf;
+    location = /who {
+      if ($http_cookie = "") { return 401; }
+      add_header X-Remote-Email john@your-domain.com;
+      return 200;
+    }
+  }
+}
+CONF
+/usr/sbin/nginx -c /run/nginx.conf &
+nginx=$!
+dashboard() { curl -s -o /dev/null http://127.0.0.1:8080/; }
+must within 20 dashboard
+crm='{"service_id":"crm"}'
+click '/connect?wait=30' "$crm" >/run/said
+must grep -q '"ok":true' /run/said
+must within 30 has_key # on a slow machine, later than it was waited for
+must key_works
+# Who comes with an account of their own is nobody, whatever they say; the proxy's user is believed.
+must [ "$(status_for www-data john '')" = 200 ]
+must [ "$(status_for john john '')" = 401 ]
+must [ "$(status_for john john /disconnect -d "$crm")" = 401 ]
+must [ "$(status_for root john /disconnect -d "$crm")" = 401 ]
+must has_key
+click '/disconnect?wait=30' "$crm" >/run/said
+must grep -q '"ok":true' /run/said
+must within 30 has_no_key
+
+echo "== what the portal's process can reach"
+for hidden in /etc/service-connector/secrets/SC_SECRET_CRM /var/lib/service-connector/state/sealing.key; do
+  must [ -s "$hidden" ]
+  if [ -n "$(portal_inside cat "$hidden" 2>/dev/null)" ]; then must false "it reads $hidden"; fi
+  if [ -n "$(inside cat "$hidden" 2>/dev/null)" ]; then must false "only a mode keeps it from $hidden"; fi
+done
+must portal_inside cat /var/lib/service-connector/state/state.sqlite3 >/dev/null
+if inside touch /var/lib/service-connector/state/new 2>/dev/null; then must false "it writes the state"; fi
+if inside touch /etc/service-connector/new 2>/dev/null; then must false "it writes the configuration"; fi
+pid=$(of "$portal_unit" MainPID)
+must [ "$(ps -o user= -p "$pid")" = sc-portal ]
+must [ "$(sed -n 's/^Cap[A-Z][a-z]*:\s*//p' "/proc/$pid/status" | sort -u)" = 0000000000000000 ]
+must [ "$(nsenter -t "$pid" -n ip -o link | grep -vc ' lo: ')" = 0 ]
+
+echo "== an admin approves in the portal"
+useradd -m -s /bin/bash -G analysts eva
+echo '  eva: { email: eva@your-domain.com }' >>/etc/service-connector/people.yaml
+echo 'admins: [eva]' >>"$config"
+echo 'guard: { at_least: 0, percent: 0, portal_may_approve: true }' >>"$config"
+must systemctl restart "$watcher" "$portal_unit"
+both_have() { grep -qs "$1" /home/john/.service_env && grep -qs "$1" /home/eva/.service_env; }
+for user in john eva; do must portal service-connector connect "$user" crm; done
+must within 20 both_have '^CRM_API_KEY='
+must systemctl stop "$watcher"
+for user in john eva; do must portal service-connector disconnect "$user" crm; done
+must systemctl start "$watcher"
+digest=$(service-connector plan --json | sed -n 's/.*"held_digest": *"\([0-9a-f]*\)".*/\1/p')
+must [ -n "$digest" ]
+approved() { [ "$(status_for www-data "$1" /approve -d "{\"digest\":\"$digest\"}")" = "$2" ]; }
+must approved john 403
+must within 20 approved eva 202
+must within 20 both_have '^# end 0 variables'
+must [ -z "$(ls -A /var/lib/service-connector/desired/approvals)" ]
+
+echo "== the portal is killed, and ended"
+kill -KILL "$(of "$portal_unit" MainPID)"
+must within 30 portal_is 1
+must [ "$(status_for www-data john '')" = 200 ]
+must systemctl stop "$portal_unit"
+must [ "$(of "$portal_unit" Result)" = success ]
+must [ "$(of "$portal_unit" ExecMainCode) $(of "$portal_unit" ExecMainStatus)" = "1 0" ] # it exited, with 0
+must [ ! -e /run/service-connector-portal ]
+if service-connector doctor >/run/doctor; then must false "the portal does not run"; fi
+must grep -q '^!!  portal: ' /run/doctor
+kill "$nginx"
+
 echo "== again"
 must "${install[@]}"
+must portal_is 0
 must "$kit/deploy/server/install.sh" --uninstall
 must [ ! -e /usr/bin/service-connector ]
 must [ ! -e /usr/sbin/install-service-env ]
+must [ ! -e "/usr/lib/systemd/system/$portal_unit" ]
+must [ ! -e /usr/share/service-connector ]
 must [ -d /var/lib/service-connector/state ]
 kill "$crm"
 echo "The story held."

@@ -7,9 +7,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::kit::{Root, kit, success};
-use crate::running::{SOCKET, TIMER, WATCHER, asked, bare};
+use crate::running::{IDENTITY, SOCKET, TIMER, WATCHER, asked, bare};
 use crate::server::{on_a_server, root_or_say_so};
 use crate::uninstall::state_with_tokens;
+use crate::units::{CONFIG, PORTAL_UNIT};
 
 const PEOPLE: &str = "/etc/service-connector/people.yaml";
 const STATE: &str = "/var/lib/service-connector/state";
@@ -167,11 +168,22 @@ fn the_package_starts_its_units_and_leaves_off_what_was_turned_off() {
         dpkg(&["-i", package]);
         assert_eq!(asked(), ["daemon-reload", &restart(SOCKET)]);
         dpkg(&["-r", "service-connector"]);
-        let stop = format!("stop {TIMER} {WATCHER} service-connector-reconcile.service {SOCKET}");
+        let stop = format!(
+            "stop {PORTAL_UNIT} {TIMER} {WATCHER} service-connector-reconcile.service {SOCKET}"
+        );
         assert_eq!(asked(), [stop.as_str(), "daemon-reload"]);
         dpkg(&["-i", package]);
         assert_eq!(asked(), ["daemon-reload", &restart(SOCKET)]);
         dpkg(&["-P", "service-connector"]);
         assert!(!Path::new("/etc/service-connector").exists());
+        asked();
+
+        // A first installation whose configuration was put there before, and says who asks.
+        fs::create_dir("/etc/service-connector").unwrap();
+        fs::write(CONFIG, format!("version: 1\n{IDENTITY}")).unwrap();
+        dpkg(&["--force-confold", "-i", package]);
+        let asked = asked();
+        assert!(asked.contains(&enable(PORTAL_UNIT)), "{asked:?}");
+        assert_eq!(*asked.last().unwrap(), restart(PORTAL_UNIT));
     });
 }

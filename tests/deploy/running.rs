@@ -11,11 +11,13 @@ use tempfile::TempDir;
 
 use crate::kit::{kit, success};
 use crate::server::{PORTAL, RECONCILER, Server, on_a_server};
-use crate::units::bounding_set;
+use crate::units::{CONFIG, PORTAL_UNIT, bounding_set};
 
 pub const SOCKET: &str = "service-connector-install.socket";
 pub const TIMER: &str = "service-connector-reconcile.timer";
 pub const WATCHER: &str = "service-connector-watch.service";
+/// What the configuration says of a proxy's header.
+pub const IDENTITY: &str = "identity: { header: { name: X-Remote-Email, peers: [www-data] } }\n";
 
 /// Enabled units are names in a directory; what was asked for is in a log.
 const SYSTEMCTL: &str = r#"#!/bin/bash
@@ -148,6 +150,53 @@ fn the_loop_or_the_timer_runs_passes_as_it_was_chosen() {
         install(&["--uninstall"]);
         let reload = "daemon-reload".to_owned();
         assert_eq!(asked(), [disable(TIMER), disable(WATCHER), disable(SOCKET), reload]);
+    });
+}
+
+#[test]
+fn the_portal_is_started_where_the_configuration_says_who_asks_or_somebody_says_so() {
+    let test = "the_portal_is_started_where_the_configuration_says_who_asks_or_somebody_says_so";
+    on_a_server(test, |server| {
+        let (scratch, programs) = (tempfile::tempdir().unwrap(), programs());
+        bare(server, scratch.path());
+        let install = |options: &[&str]| {
+            let mut command = Command::new(kit().join("install.sh"));
+            success(command.args(options).arg("--binaries").arg(programs.path()))
+        };
+        let (enable, disable) =
+            (format!("enable --now {PORTAL_UNIT}"), format!("disable --now {PORTAL_UNIT}"));
+        install(&[]);
+        assert!(!asked().contains(&enable), "the kit's configuration says nothing of who asks");
+        let shipped = fs::read_to_string(CONFIG).unwrap();
+        fs::write(CONFIG, format!("{shipped}{IDENTITY}")).unwrap();
+        let told = install(&["--dry-run"]);
+        assert_eq!(
+            told,
+            format!("start {PORTAL_UNIT}, now and at each boot\ndry run: nothing was changed\n")
+        );
+        assert_eq!(asked(), [""; 0]);
+        install(&[]);
+        assert_eq!(asked(), [&*enable]);
+        assert_eq!(install(&[]), "nothing to do\n");
+        // Another program: it runs the one before.
+        fs::write("/usr/bin/service-connector", "another").unwrap();
+        install(&[]);
+        assert_eq!(asked(), [format!("restart {WATCHER}"), format!("restart {PORTAL_UNIT}")]);
+        // One that is there stays, whatever is said of who asks.
+        fs::write(CONFIG, &shipped).unwrap();
+        assert_eq!(install(&[]), "nothing to do\n");
+        install(&["--uninstall"]);
+        assert_eq!(asked()[0], disable);
+        assert!(!Path::new("/usr/lib/systemd/system").join(PORTAL_UNIT).exists());
+        assert!(!Path::new("/usr/share/service-connector").exists());
+        install(&["--portal"]);
+        assert!(asked().contains(&enable), "somebody said so");
+        // Who masked it has said no.
+        fs::remove_file(format!("/run/systemctl/enabled/{PORTAL_UNIT}")).unwrap();
+        fs::write(CONFIG, format!("{shipped}{IDENTITY}")).unwrap();
+        let mask = Path::new("/etc/systemd/system").join(PORTAL_UNIT);
+        std::os::unix::fs::symlink("/dev/null", mask).unwrap();
+        assert_eq!(install(&[]), "nothing to do\n");
     });
 }
 

@@ -21,6 +21,7 @@ const PLACES: &[(&str, &str, &str, u32)] = &[
     ("/var/lib/service-connector/desired", "sc-portal", "service-connector", 0o2770),
     ("/var/lib/service-connector/desired/desired.yaml", "sc-portal", "service-connector", 0o660),
     ("/var/lib/service-connector/desired/history", "sc-portal", "service-connector", 0o2770),
+    ("/var/lib/service-connector/desired/approvals", "sc-portal", "service-connector", 0o2770),
     ("/var/lib/service-connector/state", "service-connector", "service-connector", 0o2750),
     ("/run/service-connector", "root", "root", 0o755),
     ("/usr/bin/service-connector", "root", "root", 0o755),
@@ -30,6 +31,9 @@ const PLACES: &[(&str, &str, &str, u32)] = &[
     ("/usr/lib/systemd/system/service-connector-reconcile.service", "root", "root", 0o644),
     ("/usr/lib/systemd/system/service-connector-reconcile.timer", "root", "root", 0o644),
     ("/usr/lib/systemd/system/service-connector-watch.service", "root", "root", 0o644),
+    ("/usr/lib/systemd/system/service-connector-portal.service", "root", "root", 0o644),
+    ("/usr/share/service-connector/nginx.conf", "root", "root", 0o644),
+    ("/usr/share/service-connector/flask_card.py", "root", "root", 0o644),
 ];
 
 const CONFIG: &str = "/etc/service-connector/service-connector.yaml";

@@ -21,8 +21,9 @@ use crate::talk::{self, HELPER, files, holds, look_line, put_line};
 const PASS: &str = "service-connector-reconcile.service";
 const HELPER_UNIT: &str = "service-connector-install@.service";
 const WATCH: &str = "service-connector-watch.service";
+pub const PORTAL_UNIT: &str = "service-connector-portal.service";
 
-fn unit(name: &str) -> String {
+pub fn unit(name: &str) -> String {
     fs::read_to_string(kit().join("systemd").join(name)).unwrap()
 }
 
@@ -46,7 +47,7 @@ fn systemd_takes_the_units_of_both_ways() {
         let mut names: Vec<_> =
             fs::read_dir(&ours).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names.len(), if way == "--sudo" { 3 } else { 5 }, "{names:?}");
+        assert_eq!(names.len(), if way == "--sudo" { 4 } else { 6 }, "{names:?}");
         for entry in fs::read_dir(systems).unwrap() {
             let path = entry.unwrap().path();
             let is_needed =
@@ -87,7 +88,9 @@ fn the_units_leave_little_open() {
     let (pass, helper) = (exposure(&units.join(PASS)), exposure(&units.join(HELPER_UNIT)));
     let watch = exposure(&units.join(WATCH));
     assert!(pass <= 15, "the pass: {pass} tenths");
+    let portal = exposure(&units.join(PORTAL_UNIT));
     assert!(watch <= 15, "the loop: {watch} tenths");
+    assert!(portal <= 15, "the portal: {portal} tenths");
     assert!(helper <= 18, "the helper: {helper} tenths");
 }
 
@@ -196,7 +199,7 @@ fn the_helper_needs_no_more_capabilities_than_its_unit_leaves_it() {
 }
 
 /// The system calls of a filter, with those of the sets that it names.
-fn allowed(unit: &str) -> BTreeSet<String> {
+pub fn allowed(unit: &str) -> BTreeSet<String> {
     let mut calls = BTreeSet::new();
     for filter in setting(unit, "SystemCallFilter") {
         let (removes, names) = match filter.strip_prefix('~') {
@@ -230,7 +233,7 @@ fn members(name: &str) -> BTreeSet<String> {
 }
 
 /// The system calls that `strace -f -o` wrote down.
-fn called(trace: &Path) -> BTreeSet<String> {
+pub fn called(trace: &Path) -> BTreeSet<String> {
     let text = fs::read_to_string(trace).unwrap();
     let call = |line: &str| {
         let line = line.split_once(' ')?.1.trim_start();
@@ -291,10 +294,10 @@ fn the_programs_call_nothing_that_their_units_filter() {
     });
 }
 
-const CONFIG: &str = "/etc/service-connector/service-connector.yaml";
+pub const CONFIG: &str = "/etc/service-connector/service-connector.yaml";
 
 /// The kit's configuration, with homes of our own.
-fn places_of_a_pass(server: &crate::server::Server) {
+pub fn places_of_a_pass(server: &crate::server::Server) {
     let text = fs::read_to_string(kit().join("config/service-connector.yaml")).unwrap();
     let lines = text.lines().map(|line| match line.split_once(':') {
         Some(("homes", _)) => "homes: { direct: /var/lib/service-connector/state/homes }",

@@ -44,7 +44,7 @@ impl Drop for Proxy {
 }
 
 fn config(dir: &Path, port: u16, snippet: &str) -> PathBuf {
-    let snippet = snippet.replace("/run/service-connector", &dir.display().to_string());
+    let snippet = snippet.replace("/run/service-connector-portal", &dir.display().to_string());
     fs::write(dir.join("snippet.conf"), snippet).unwrap();
     // As careless as a host can be: underscores pass, and another location takes scripts.
     let text = format!(

@@ -15,10 +15,10 @@ const KNOCK: &str = "import socket, sys\n\
     except OSError as error: sys.exit(error.errno)\n";
 
 /// A loop that runs as the reconciler. It is killed with the test.
-struct Loop(Child);
+pub struct Loop(Child);
 
 impl Loop {
-    fn start(world: &World<'_>) -> Self {
+    pub fn start(world: &World<'_>) -> Self {
         let mut watch = world.command(RECONCILER, &["reconcile", "--watch"]);
         watch.env("SC_LOG", "info").env("SC_LOOK_EVERY_SECONDS", "3600");
         let log = fs::File::create("/run/watch.log").unwrap();
@@ -41,7 +41,7 @@ fn passes() -> usize {
     fs::read_to_string("/run/watch.log").unwrap().matches("a pass begins").count()
 }
 
-fn wait_until(what: &str, so: impl Fn() -> bool) {
+pub fn wait_until(what: &str, so: impl Fn() -> bool) {
     let begin = Instant::now();
     while !so() {
         assert!(begin.elapsed() < Duration::from_secs(20), "{what}: not within 20 seconds");

@@ -15,7 +15,7 @@ use service_connector::example_service::Kind;
 use crate::scene::{Ran, Scene};
 
 const CRM: Kind = Kind::Crm;
-const AREAS: [&str; 13] = [
+const AREAS: [&str; 14] = [
     "configuration",
     "desired",
     "people",
@@ -25,6 +25,7 @@ const AREAS: [&str; 13] = [
     "sealing_key",
     "last_pass",
     "timer",
+    "portal",
     "secrets",
     "services",
     "clock",

@@ -131,14 +131,40 @@ fn homes_that_are_not_there_and_are_not_made_are_told() {
 
 const WATCHER: &str = "service-connector-watch.service";
 const TIMER: &str = "service-connector-reconcile.timer";
+const PORTAL: &str = "service-connector-portal.service";
 
 /// What doctor says of what runs passes, where systemctl says these words of the loop and of the timer:
 /// whether it is enabled, and whether it is active.
 fn said_of_runners(watcher: [&str; 2], timer: [&str; 2]) -> String {
+    let ran = said_under_systemd("", &[(WATCHER, watcher), (TIMER, timer)]);
+    let said = line_of(&ran, "timer");
+    assert_eq!(ran.code, i32::from(said.starts_with("!!")), "{said}");
+    said
+}
+
+/// The same of the portal, where this stands in the configuration.
+fn said_of_portal(config: &str, words: [&str; 2]) -> String {
+    let units = [(WATCHER, ["enabled", "active"]), (TIMER, ["", ""]), (PORTAL, words)];
+    let ran = said_under_systemd(config, &units);
+    let said = line_of(&ran, "portal");
+    assert_eq!(ran.code, i32::from(said.starts_with("!!")), "{said}");
+    said
+}
+
+fn line_of(ran: &Ran, area: &str) -> String {
+    let area = format!("  {area}: ");
+    let lines: Vec<_> = ran.stdout.lines().filter(|line| line.contains(&area)).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    lines[0].to_owned()
+}
+
+fn said_under_systemd(config: &str, units: &[(&str, [&str; 2])]) -> Ran {
     let installation = Installation::sound();
+    let file = installation.path("config.yaml");
+    fs::write(&file, fs::read_to_string(&file).unwrap() + config).unwrap();
     let bin = installation.path("bin");
     fs::create_dir(&bin).unwrap();
-    for (unit, words) in [(WATCHER, watcher), (TIMER, timer)] {
+    for (unit, words) in units {
         for (question, word) in ["is-enabled", "is-active"].iter().zip(words) {
             fs::write(installation.path(&format!("{question} {unit}")), word).unwrap();
         }
@@ -149,10 +175,7 @@ fn said_of_runners(watcher: [&str; 2], timer: [&str; 2]) -> String {
     let ran: Ran = installation.run(&["doctor"], |command| under_systemd(command, &bin));
     let said = fs::read_to_string(installation.path("said")).unwrap();
     assert!(!said.contains("SC_"), "what we were given is not handed on");
-    let lines: Vec<_> = ran.stdout.lines().filter(|line| line.contains("  timer: ")).collect();
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert_eq!(ran.code, i32::from(lines[0].starts_with("!!")), "{lines:?}");
-    lines[0].to_owned()
+    ran
 }
 
 #[test]
@@ -195,13 +218,49 @@ fn a_loop_that_does_not_come_up_is_named_whatever_the_timer_does() {
     }
 }
 
+const IDENTITY: &str = "identity: { header: { name: X-Remote-Email, peers: [0] } }\n";
+
+#[test]
+fn a_portal_that_is_enabled_must_run_and_let_somebody_in() {
+    let on = ["enabled", "active"];
+    let said = said_of_portal(IDENTITY, on);
+    assert_eq!(said, format!("ok  portal: {PORTAL} is enabled and active"));
+    for active in ["failed", "activating", "inactive"] {
+        let said = said_of_portal(IDENTITY, ["enabled", active]);
+        assert!(said.starts_with(&format!("!!  portal: {PORTAL} is enabled and {active}")));
+        assert!(said.contains(&format!("to mend: journalctl -u {PORTAL}")), "{said}");
+    }
+    let said = said_of_portal("", on);
+    assert!(said.starts_with("!!  portal: ") && said.contains("lets nobody in"), "{said}");
+    assert!(said.contains("to mend: say who is asking, under `identity:`"), "{said}");
+}
+
+#[test]
+fn no_portal_is_no_trouble_and_one_that_is_served_in_another_way_is_not_checked() {
+    for words in [["disabled", "inactive"], ["not-found", "inactive"]] {
+        let said = said_of_portal("", words);
+        assert!(said.starts_with("ok  portal: not set up"), "{said}");
+        let said = said_of_portal(IDENTITY, words);
+        assert!(said.starts_with("--  portal: not checked: "), "{said}");
+    }
+    let said = said_of_portal(IDENTITY, ["disabled", "inactive"]);
+    assert!(said.ends_with(&format!("systemctl enable --now {PORTAL}")), "{said}");
+}
+
 #[test]
 fn where_systemd_does_not_run_that_is_said_and_is_not_wrong() {
     let installation = Installation::sound();
     let ran = installation.run(&["doctor"], |command| {
         in_its_own_run(command, "");
     });
-    ran.expect(0).says("--  timer: not checked: systemd does not run here");
+    let ran = ran.expect(0);
+    ran.says("--  timer: not checked: systemd does not run here");
+    ran.says("ok  portal: not set up");
+    edit(&installation.path("config.yaml"), "version: 1\n", &format!("version: 1\n{IDENTITY}"));
+    let ran = installation.run(&["doctor"], |command| {
+        in_its_own_run(command, "");
+    });
+    ran.expect(0).says("--  portal: not checked: systemd does not run here");
 }
 
 /// As it is where systemd runs, with this directory's `systemctl`, and with a secret around.

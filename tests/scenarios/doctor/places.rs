@@ -59,6 +59,8 @@ fn what_the_group_shares_must_be_the_groups_to_write() {
         command.env("SC_DESIRED", desired.join("desired.yaml"));
     };
     installation.run(&["connect", "eva", "crm"], there).expect(0);
+    fs::create_dir(desired.join("approvals")).unwrap();
+    set_mode(&desired.join("approvals"), 0o2770);
     assert_eq!(installation.wrong_with(there).len(), 0);
     for (name, narrow) in [
         ("", 0o770),
@@ -66,6 +68,7 @@ fn what_the_group_shares_must_be_the_groups_to_write() {
         (".desired.yaml.lock", 0o600),
         ("history", 0o2750),
         ("history/log.jsonl", 0o600),
+        ("approvals", 0o2700),
     ] {
         let path = desired.join(name);
         set_mode(&path, narrow);
