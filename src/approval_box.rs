@@ -71,7 +71,8 @@ impl ApprovalBox {
         let unfinished = self.0.with_file_name(format!(".approvals.{:016x}", fastrand::u64(..)));
         DirBuilder::new().mode(0o700).create(&unfinished)?;
         let made = fs::set_permissions(&unfinished, fs::Permissions::from_mode(DIR_MODE))
-            .and_then(|()| fs::rename(&unfinished, &self.0));
+            .and_then(|()| fs::rename(&unfinished, &self.0))
+            .and_then(|()| File::open(self.0.parent().unwrap_or(Path::new(".")))?.sync_all());
         if made.is_err() {
             // Best effort: it is empty, and nobody looks there.
             fs::remove_dir(&unfinished).ok();
@@ -97,9 +98,9 @@ impl ApprovalBox {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let names =
-            entries.take(MOST).filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        Ok(names.filter_map(|name| self.read(name.parse().ok()?)).collect())
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let digests = names.filter_map(|name| name.parse().ok());
+        Ok(digests.take(MOST).filter_map(|digest| self.read(digest)).collect())
     }
 
     fn read(&self, digest: Digest) -> Option<Asked> {

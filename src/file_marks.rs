@@ -5,10 +5,14 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// What tells one state of a file from another: device, inode, size, time of change in
 /// nanoseconds.
 type Mark = (u64, u64, u64, i128);
+
+/// The grain of the clock that file systems write down, and more, in nanoseconds.
+const GRAIN: i128 = 20_000_000;
 
 /// Files, each with its mark.
 pub type Marks = BTreeMap<PathBuf, Mark>;
@@ -28,6 +32,13 @@ pub fn marks(paths: &[PathBuf]) -> Marks {
         }
     }
     all
+}
+
+/// Whether no file changed within the grain of the file system's clock.
+fn is_settled(marks: &Marks) -> bool {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.map_or(0, |since| i128::try_from(since.as_nanos()).unwrap_or(i128::MAX));
+    marks.values().all(|(.., changed)| (now - changed).abs() > GRAIN)
 }
 
 /// What files and directories of files say, read again only when they are not as they were.
@@ -55,7 +66,9 @@ impl<T> Kept<T> {
             Some((then, value)) if *then == now => Ok(Arc::clone(value)),
             _ => {
                 let value = Arc::new(read()?);
-                *kept = Some((now, Arc::clone(&value)));
+                // What changed just now may change again and look the same: it is read again.
+                let lasting = if is_settled(&now) { now } else { Marks::new() };
+                *kept = Some((lasting, Arc::clone(&value)));
                 Ok(value)
             }
         }

@@ -225,6 +225,15 @@ impl Identity {
         Self(Kind::Demo { cookie, people })
     }
 
+    /// The users whose connections may say who asks: the proxy's.
+    #[must_use]
+    pub fn peers(&self) -> &[u32] {
+        match &self.0 {
+            Kind::Configured(ways) => ways.header.as_ref().map_or(&[], |header| &header.peers),
+            Kind::Demo { .. } => &[],
+        }
+    }
+
     /// Whether there is any way; without one, everybody is refused.
     #[must_use]
     pub fn is_configured(&self) -> bool {

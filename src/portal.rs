@@ -160,7 +160,7 @@ impl Portal {
     /// It cannot be told.
     pub fn known(&self, email: &Email) -> Result<Option<Known>, PortalError> {
         let Some(user) = self.people()?.user_by_email(email) else { return Ok(None) };
-        let admin = self.is_admin(&user);
+        let admin = self.is_admin(&user) && !self.desired()?.0.user(&user)?.disabled;
         Ok(Some(Known { user, email: email.clone(), admin }))
     }
 
@@ -173,7 +173,8 @@ impl Portal {
         Ok(self.registry.get(|| load().map(|loaded| loaded.registry))?)
     }
 
-    /// The desired state, or the last good one and what is wrong with the present one.
+    /// The desired state, or the last good one and what is wrong with the present one: not for
+    /// everybody's eyes, since it may name others.
     fn desired(&self) -> Result<(Arc<DesiredText>, Option<String>), PortalError> {
         let file = DesiredFile::new(&self.places.desired);
         match self.desired.get(|| DesiredText::read(&file, self.now())) {
@@ -181,10 +182,7 @@ impl Portal {
             Err(error) => {
                 let notice = match error {
                     LoadError::Settling { .. } => None,
-                    _ => Some(format!(
-                        "The desired state cannot be used, and nothing changes until it is mended: {}",
-                        chain(&error)
-                    )),
+                    _ => Some(chain(&error)),
                 };
                 let last = self.desired.last().ok_or(PortalError::Desired(error))?;
                 Ok((last, notice))
@@ -199,12 +197,12 @@ impl Portal {
     pub fn card(&self, who: &Known) -> Result<CardJson, PortalError> {
         let registry = self.registry()?;
         let (desired, notice) = self.desired()?;
+        let notice = notice.map(|wrong| words_of(&wrong, who.admin));
         let wanted = desired.user(&who.user)?;
         let (of_user, laptops) = self
             .readers
             .with(|store| Ok((store.of_user(&who.user)?, store.laptops(&who.user)?)))?;
-        let installed = of_user.installed.values().filter(|home| home.confirmed);
-        let generation = installed.map(|home| home.generation).max();
+        let generation = delivered(&of_user);
         let laptops: Vec<LaptopJson> =
             laptops.iter().map(|seen| LaptopJson::of(seen, generation)).collect();
         let person = Person { who, registry: &registry, wanted: &wanted, of_user: &of_user };
@@ -239,7 +237,9 @@ impl Portal {
         let health = self.recorded_health()?;
         let of_it = health.as_ref().and_then(|health| health.services.get(id));
         let call = of_it.and_then(|of_it| of_it.last_call.as_ref());
+        // What else is known of it is for administrators.
         let (status, message) = health_of(health.as_ref(), id);
+        let message = if status == HealthStatus::Ok { String::new() } else { message };
         Ok(HealthJson {
             version: VERSION,
             service_id: id.clone(),
@@ -275,6 +275,23 @@ impl Portal {
         let icon = registry.service(id).and_then(|service| service.icon.as_ref());
         let icon = icon.ok_or_else(|| PortalError::NoService(id.clone()))?;
         Ok(fs::read(self.places.registry.join(icon))?)
+    }
+}
+
+/// The newest generation that was put. While one is being put, it is that of the newest key before.
+fn delivered(of_user: &OfUser) -> Option<u64> {
+    let put = of_user.installed.values().filter(|home| home.confirmed);
+    let tokens = of_user.tokens.values().flatten().filter_map(|token| token.delivered);
+    put.map(|home| home.generation).chain(tokens.map(|delivery| delivery.generation)).max()
+}
+
+/// What is said of a desired state that cannot be used.
+fn words_of(wrong: &str, to_admin: bool) -> String {
+    let all = "The desired state cannot be used as it is, and nothing changes until it is mended.";
+    if to_admin {
+        format!("{all} {wrong}")
+    } else {
+        format!("{all} Tell whoever runs this portal.")
     }
 }
 

@@ -37,6 +37,8 @@ pub use serve::{SOCKET_MODE, serve};
 
 /// The largest body that is read, in bytes.
 const MOST_BYTES: usize = 4096;
+/// So many read files at once: each may open a database.
+const ASKING: usize = 8;
 /// Clicks of one person at once.
 const BURST: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// And then, a second.
@@ -63,6 +65,8 @@ struct Web {
     clicks: RateLimiter<UserId, HashMapStateStore<UserId>, MonotonicClock>,
     /// How many more streams each person may open.
     seats: Mutex<HashMap<UserId, Arc<Semaphore>>>,
+    /// How many may be reading files at once.
+    asking: Semaphore,
     /// True: everything is to end.
     stop: watch::Receiver<bool>,
 }
@@ -84,7 +88,14 @@ pub fn router(
     let quota = Quota::per_second(CLICKS_A_SECOND).allow_burst(BURST);
     let (api, page) = (config.api.clone(), portal.page().to_owned());
     let clicks = RateLimiter::new(quota, HashMapStateStore::default(), MonotonicClock);
-    let web = Arc::new(Web { portal, config, clicks, seats: Mutex::default(), stop });
+    let web = Arc::new(Web {
+        portal,
+        config,
+        clicks,
+        seats: Mutex::default(),
+        asking: Semaphore::new(ASKING),
+        stop,
+    });
     let changing = OpenApiRouter::new()
         .routes(routes!(clicks::connect))
         .routes(routes!(clicks::disconnect))
@@ -124,6 +135,8 @@ impl Web {
         &self,
         read: impl FnOnce(&Portal) -> Result<T, PortalError> + Send + 'static,
     ) -> Result<T, Problem> {
+        // Nobody closes it.
+        let _place = self.asking.acquire().await.ok();
         let portal = Arc::clone(&self.portal);
         let asked = tokio::task::spawn_blocking(move || read(&portal)).await;
         Ok(asked.map_err(|_| Problem::stopping())??)

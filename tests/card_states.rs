@@ -88,9 +88,11 @@ fn what_is_wanted_and_has_not_come_is_on_its_way() {
     holds(Some("{}"), "", &[], State::Connecting, &[Can::Disconnect]);
     let issuing = "tokens:\n  - { op: a1, user: john, service: crm, phase: issuing, asked: 2026-11-22T11:59:00Z }\n";
     holds(Some("{}"), issuing, &[], State::Connecting, &[Can::Disconnect]);
-    // A key that is not in the home yet is none.
-    let undelivered = IN_USE.replace("generation: 7,", "generation: 7, unconfirmed: true,");
+    // A key that is not in the home yet is none; one that was there stays while files are put.
+    let put = IN_USE.replace("generation: 7,", "generation: 7, unconfirmed: true,");
+    let undelivered = put.replace(", delivered: 2026-11-01T00:00:05Z", "");
     holds(Some("{}"), &undelivered, &[], State::Connecting, &[Can::Disconnect]);
+    holds(Some("{}"), &put, &[], State::Connected, &[Can::Disconnect, Can::Rotate]);
 }
 
 #[test]
@@ -211,13 +213,13 @@ fn what_is_taken_back_says_what_is_left() {
 fn who_may_not_have_a_service_can_only_give_it_back() {
     let mut refused = given(Some("{}"), IN_USE);
     support::fleet::change_service(&mut refused, &ids().1, |service| {
-        service.allow = <_>::default()
+        service.allow = <_>::default();
     });
     let found = standing(&refused, &[]);
     assert_eq!((found.state, &*found.can), (State::Disconnecting, &[Can::Disconnect][..]));
     let mut nothing = given(None, "");
     support::fleet::change_service(&mut nothing, &ids().1, |service| {
-        service.allow = <_>::default()
+        service.allow = <_>::default();
     });
     let found = standing(&nothing, &[]);
     assert_eq!((found.state, found.can), (State::NotAllowed, vec![]));

@@ -57,6 +57,7 @@ fn base_path(text: &str) -> Result<String, String> {
 }
 
 pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
+    raise_open_files();
     let identity = Identity::new(&settings.identity)?;
     if !identity.is_configured() {
         say("Nobody is let in: service-connector.yaml says nothing under `identity:`.");
@@ -75,6 +76,15 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     };
     portal.close()?;
     code
+}
+
+/// As many files as the system lets us: each connection is one.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "no more files can be open at once than before");
+    }
 }
 
 /// Where and to whom the portal is open.
@@ -97,6 +107,7 @@ pub struct OpenPortal {
 impl OpenPortal {
     /// Opens it. Whoever comes from now on is answered.
     pub fn open(settings: &Settings, door: Door<'_>) -> Result<Self, Failure> {
+        let proxies = door.identity.peers().to_vec();
         let rules = Rules {
             admins: settings.admins.iter().cloned().collect(),
             may_approve: settings.portal_may_approve,
@@ -123,7 +134,7 @@ impl OpenPortal {
             runtime.block_on(async move {
                 tokio::spawn(Portal::look_for_changes(Arc::downgrade(&portal)));
                 let (router, _) = web::router(portal, config, stopped.clone());
-                web::serve(listening, router, stopped).await
+                web::serve(listening, router, &proxies, stopped).await
             })
         };
         let thread = thread::Builder::new().name("portal".to_owned()).spawn(answer)?;

@@ -16,7 +16,7 @@ const OTHERS: [&str; 5] = ["authorization", "cookie", "host", "origin", "forward
 pub(super) struct Header {
     name: HeaderName,
     folded: String,
-    peers: Vec<u32>,
+    pub(super) peers: Vec<u32>,
 }
 
 impl Header {

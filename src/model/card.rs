@@ -140,11 +140,16 @@ impl<'a> Facts<'a> {
         let (state, message) = if self.is_wanted() {
             self.wanted(key, kept(KeptBy::Block), kept(KeptBy::Failure))
         } else {
-            self.unwanted(key, kept(KeptBy::Guard), kept(KeptBy::Failure))
+            self.unwanted(key, kept(KeptBy::Guard), kept(KeptBy::Failure).or(kept(KeptBy::Block)))
         };
         let retry_at = matches!(
             state,
-            State::Failed | State::ServiceDown | State::ExpiringSoon | State::Disconnecting
+            State::Failed
+                | State::ServiceDown
+                | State::Expired
+                | State::ExpiringSoon
+                | State::Renewing
+                | State::Disconnecting
         );
         Standing {
             state,
@@ -175,15 +180,21 @@ impl<'a> Facts<'a> {
         self.wish.is_some() && !self.disabled && self.allowed && !retired
     }
 
-    /// The key in a home that works.
+    /// The key in a home that works. While files are being put, or could not be, it is the one that
+    /// was delivered last.
     fn key(&self) -> Option<&'a Token> {
-        let in_homes = self.installed.into_iter().flat_map(BTreeMap::values);
-        let ops: Vec<_> = in_homes
-            .filter(|home| home.confirmed)
-            .filter_map(|home| home.pieces.get(self.service)?.op.as_ref())
-            .collect();
+        let homes = || self.installed.into_iter().flat_map(BTreeMap::values);
         let works = |token: &&Token| token.phase.is_live() && !token.is_over(self.now);
-        self.tokens.iter().filter(works).find(|token| ops.contains(&&token.op))
+        let put = homes().filter(|home| home.confirmed);
+        let ops: Vec<_> =
+            put.filter_map(|home| home.pieces.get(self.service)?.op.as_ref()).collect();
+        let mut confirmed = self.tokens.iter().filter(works);
+        confirmed.find(|token| ops.contains(&&token.op)).or_else(|| {
+            let is_being_put =
+                homes().any(|home| !home.confirmed && home.pieces.contains_key(self.service));
+            let mut delivered = self.tokens.iter().rev().filter(works);
+            delivered.find(|token| is_being_put && token.delivered.is_some())
+        })
     }
 
     /// Whether the home still has something of it.
@@ -219,16 +230,20 @@ impl<'a> Facts<'a> {
     ) -> (State, String) {
         let Some(key) = key else { return self.wanted_without_key(blocked, failed) };
         let ends_soon = key.expires_at().is_some_and(|end| end <= later(self.now, SOON));
+        let service = self.trouble.map(|trouble| trouble.message.as_str());
         let trouble = blocked.or(failed).or(self.backoff().map(|backoff| backoff.message.as_str()));
         let paused = self.wish.is_some_and(|wish| wish.paused);
         match trouble {
             _ if paused && ends_soon => (State::ExpiringSoon, words::paused()),
             Some(why) if ends_soon => (State::ExpiringSoon, words::not_renewed(why)),
             _ if self.is_leaked(key) => (State::Renewing, words::leaked()),
-            _ if self.is_replaced(key) => (State::Renewing, words::renewing()),
+            _ if self.is_replaced(key) => match trouble.or(service) {
+                Some(why) => (State::Renewing, words::in_trouble(why)),
+                None => (State::Renewing, words::renewing()),
+            },
             Some(why) => (State::Connected, words::in_trouble(why)),
-            None if ends_soon && self.trouble.is_some() => {
-                (State::ExpiringSoon, words::not_renewed(&self.trouble_message()))
+            None if ends_soon && service.is_some() => {
+                (State::ExpiringSoon, words::not_renewed(service.unwrap_or_default()))
             }
             None if paused => (State::Connected, words::paused()),
             None => (State::Connected, String::new()),
@@ -285,10 +300,6 @@ impl<'a> Facts<'a> {
             Some(_) if !self.allowed => (State::NotAllowed, words::not_allowed()),
             Some(_) => (State::NotConnected, String::new()),
         }
-    }
-
-    fn trouble_message(&self) -> String {
-        self.trouble.map(|trouble| trouble.message.clone()).unwrap_or_default()
     }
 
     fn retry_at(&self) -> Option<Timestamp> {

@@ -30,7 +30,8 @@ impl Portal {
                     move || portal.signs()
                 });
                 let now = now.await.ok();
-                if seen.is_some() && now != seen {
+                // At first, too: nobody knows what happened since whoever waits has looked.
+                if now != seen {
                     portal.changed.send_modify(|times| *times += 1);
                 }
                 seen = now;

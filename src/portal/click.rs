@@ -87,16 +87,19 @@ fn readable(now: Timestamp) -> Timestamp {
 }
 
 impl Portal {
-    /// Makes the edit that somebody clicked. It is on the disk when this returns.
+    /// Makes an edit. It is on the disk when this returns.
     ///
     /// # Errors
-    /// They may not, it makes no sense, or it cannot be made: nothing was changed.
-    pub async fn click(
-        &self,
-        who: &Known,
-        click: &Click,
-        expected: Option<Digest>,
-    ) -> Result<Edited, PortalError> {
+    /// It makes no sense, or cannot be made: nothing was changed.
+    pub async fn make(&self, edit: Edit, expected: Option<Digest>) -> Result<Edited, PortalError> {
+        Ok(self.editor.edit(edit, expected).await?)
+    }
+
+    /// The edit that somebody clicked.
+    ///
+    /// # Errors
+    /// They may not.
+    pub fn clicked(&self, who: &Known, click: &Click) -> Result<Edit, PortalError> {
         let registry = self.registry()?;
         match click {
             Click::Disconnect(service) => self.must_be_something(who, service, &registry)?,
@@ -112,8 +115,7 @@ impl Portal {
             }
             click => click.change(&who.user, self.now()),
         };
-        let edit = Edit { change, who: format!("{} (portal)", who.user) };
-        Ok(self.editor.edit(edit, expected).await?)
+        Ok(Edit { change, who: format!("{} (portal)", who.user) })
     }
 
     /// A service that neither the registry knows nor the person has anything of is a slip.
@@ -145,7 +147,7 @@ impl Portal {
     ) -> Result<DoneJson, PortalError> {
         let change = Change::Offboard { user: user.clone() };
         let edit = Edit { change, who: format!("{} (portal, admin)", who.user) };
-        let edited = self.editor.edit(edit, expected).await?;
+        let edited = self.make(edit, expected).await?;
         let message = format!("{user} is offboarded: every connection goes.");
         Ok(DoneJson {
             ok: true,

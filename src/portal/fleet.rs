@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::api::{
     ConnectionJson, DebtJson, ExpiryJson, FleetJson, FleetServiceJson, HeldJson, LastPassJson,
     VERSION,
 };
+use crate::file_marks::{Marks, marks};
 use crate::model::actual::Actual;
 use crate::model::card::{Facts, State};
 use crate::model::desired::{Desired, People};
@@ -57,11 +59,12 @@ impl FleetQuery {
 /// The whole fleet as it was last counted: to look through its pages costs it once.
 pub(super) type Last = Mutex<Option<(Of, Arc<Everything>)>>;
 
-/// What it was counted of.
-type Of = (Digest, Version);
+/// What it was counted of, and in which minute: time changes states, too.
+type Of = (Digest, Version, Marks, i64);
 
 /// The whole fleet.
 pub(super) struct Everything {
+    at: Timestamp,
     connections: Vec<ConnectionJson>,
     services: Vec<FleetServiceJson>,
     debts: Vec<DebtJson>,
@@ -89,7 +92,7 @@ impl Portal {
         let last_pass = everything.last_pass.as_ref();
         Ok(FleetJson {
             version: VERSION,
-            at: self.now(),
+            at: everything.at,
             revision,
             total: rows.len(),
             page: query.page,
@@ -116,20 +119,24 @@ impl Portal {
 
     fn everything(&self) -> Result<(Arc<Everything>, Digest), PortalError> {
         let (desired, _) = self.desired()?;
-        let of = self.readers.version().map(|version| (desired.revision, version));
+        let now = self.now();
+        let places = &self.places;
+        let files = [&places.people, &places.registry, &places.skills].map(Clone::clone);
+        let of = self.readers.version().map(|version| {
+            (desired.revision, version, marks(&files), now.as_second().div_euclid(60))
+        });
         let mut last = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((counted, everything)) = &*last
-            && Some(*counted) == of
+            && Some(counted) == of.as_ref()
         {
             return Ok((Arc::clone(everything), desired.revision));
         }
-        let everything = Arc::new(self.count(&desired.all()?)?);
+        let everything = Arc::new(self.count(&desired.all()?, now)?);
         *last = of.map(|of| (of, Arc::clone(&everything)));
         Ok((everything, desired.revision))
     }
 
-    fn count(&self, desired: &Desired) -> Result<Everything, PortalError> {
-        let now = self.now();
+    fn count(&self, desired: &Desired, now: Timestamp) -> Result<Everything, PortalError> {
         let (registry, people) = (self.registry()?, self.people()?);
         let (actual, kept_back, last_pass) = self.readers.with(|store| {
             Ok((store.load(now, None)?, store.kept_back(None)?, store.last_pass()?))
@@ -158,6 +165,7 @@ impl Portal {
             }
         });
         Ok(Everything {
+            at: now,
             connections: world.connections(now),
             services: services.collect(),
             debts: debts(&actual),
@@ -178,7 +186,7 @@ struct World<'a> {
 
 impl World<'_> {
     /// Every connection that is desired, or of which something is left.
-    fn connections(&self, now: jiff::Timestamp) -> Vec<ConnectionJson> {
+    fn connections(&self, now: Timestamp) -> Vec<ConnectionJson> {
         let mut keys: BTreeSet<(&UserId, &ServiceId)> = BTreeSet::new();
         for (user, desired) in &self.desired.users {
             keys.extend(desired.connections.keys().map(|service| (user, service)));
@@ -193,7 +201,7 @@ impl World<'_> {
         keys.into_iter().map(|(user, service)| self.row(user, service, now)).collect()
     }
 
-    fn row(&self, user: &UserId, id: &ServiceId, now: jiff::Timestamp) -> ConnectionJson {
+    fn row(&self, user: &UserId, id: &ServiceId, now: Timestamp) -> ConnectionJson {
         let desired = self.desired.users.get(user);
         let person = self.people.person(user).ok();
         let service = self.registry.service(id);

@@ -11,7 +11,7 @@ use crate::execute::Executed;
 use crate::model::guard::Held;
 use crate::model::kept_back::{KeptBack, KeptBy};
 use crate::model::name::{AccountName, ServiceId, UserId};
-use crate::model::outcome::{Found, Outcome};
+use crate::model::outcome::{Found, Outcome, What};
 use crate::model::plan::due::Due;
 use crate::model::plan::{self, LossKind, NoteKind};
 use crate::model::registry::Registry;
@@ -202,8 +202,13 @@ pub(super) fn kept_back(passed: &Passed) -> BTreeSet<KeptBack> {
         Some(KeptBack { user, service, by: KeptBy::Block, why: note.text.clone() })
     });
     // Of what failed at a service the state knows more: its backoffs.
-    let installs = passed.executed.outcomes.iter().filter(|outcome| outcome.service.is_none());
-    let failed = installs.filter_map(failed_record).map(|failed| KeptBack {
+    let installs = passed.executed.outcomes.iter().filter_map(|outcome| match &outcome.what {
+        What::Install(account) => Some(((&outcome.user, account), outcome)),
+        _ => None,
+    });
+    // A later put of the same files mends what an earlier one could not do.
+    let last: BTreeMap<_, _> = installs.collect();
+    let failed = last.into_values().filter_map(failed_record).map(|failed| KeptBack {
         user: failed.user,
         service: None,
         by: KeptBy::Failure,

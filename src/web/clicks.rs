@@ -119,7 +119,9 @@ async fn clicked(
     expected: Option<Digest>,
     patience: Duration,
 ) -> Result<Done, Problem> {
-    let edited = web.portal.click(&who, &click, expected).await?;
+    let (asker, wanted) = (who.clone(), click.clone());
+    let edit = web.ask(move |portal| portal.clicked(&asker, &wanted)).await?;
+    let edited = web.portal.make(edit, expected).await?;
     let (is_done, done) = followed(web, who, click, edited, patience).await?;
     let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(answer(status, done))
@@ -136,22 +138,20 @@ async fn followed(
     let until = Instant::now() + patience;
     let mut changes = web.portal.changes();
     let mut stop = web.stop.clone();
+    let mut is_over = patience.is_zero();
     loop {
         changes.mark_unchanged();
         let (asker, clicked) = (who.clone(), click.clone());
         let done = web.ask(move |portal| Ok(portal.done(&asker, &clicked, edited))).await?;
         let is_done = done.state.is_some_and(|state| click.is_done(state));
         let goes_on = done.state.is_none_or(Standing::is_on_its_way);
-        if is_done || !goes_on || patience.is_zero() {
+        if is_done || !goes_on || is_over {
             return Ok((is_done && !patience.is_zero(), done));
         }
-        let looks_again = tokio::select! {
-            told = timeout_at(until, changes.changed()) => matches!(told, Ok(Ok(()))),
-            _ = stop.wait_for(|stop| *stop) => false,
+        is_over = tokio::select! {
+            told = timeout_at(until, changes.changed()) => !matches!(told, Ok(Ok(()))),
+            _ = stop.wait_for(|stop| *stop) => true,
         };
-        if !looks_again {
-            return Ok((false, done));
-        }
     }
 }
 

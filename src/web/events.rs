@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response, Sse};
 use futures_util::stream::unfold;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Web;
 use super::problem::Problem;
@@ -25,6 +25,8 @@ const SEATS: usize = 12;
 const LONGEST: Duration = Duration::from_mins(10);
 /// How often a quiet stream shows that it lives.
 const ALIVE: Duration = Duration::from_secs(15);
+/// Between two cards of one stream.
+const APART: Duration = Duration::from_millis(200);
 /// When a browser that lost the stream opens another.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -42,6 +44,9 @@ pub(super) async fn events(
         let detail = "Too many pages of yours are open. Close one.";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(10)
     })?;
+    // Who cannot be shown anything is told so at once.
+    let asker = who.clone();
+    web.ask(move |portal| portal.card(&asker)).await?;
     let viewer = Viewer {
         changes: web.portal.changes(),
         stop: web.stop.clone(),
@@ -89,9 +94,10 @@ impl Viewer {
             let who = self.who.clone();
             // While it cannot be told, what was shown last stands.
             let Ok(card) = self.web.ask(move |portal| portal.card(&who)).await else {
-                if !self.changed().await {
+                if *self.stop.borrow() || Instant::now() > self.ends {
                     return None;
                 }
+                sleep(RETRY).await;
                 continue;
             };
             let shown = lasting(&card)?;
@@ -105,6 +111,8 @@ impl Viewer {
 
     /// Waits for a change; false: the stream ends.
     async fn changed(&mut self) -> bool {
+        // A pass writes often: nobody sees more than this.
+        sleep(APART).await;
         tokio::select! {
             changed = timeout_at(self.ends, self.changes.changed()) => matches!(changed, Ok(Ok(()))),
             _ = self.stop.wait_for(|stop| *stop) => false,

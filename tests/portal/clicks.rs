@@ -155,7 +155,10 @@ fn a_file_that_was_edited_wrongly_by_hand_refuses_clicks_and_still_shows_the_car
     let refused = door.post("john", "/connect", &body).problem(409);
     assert!(refused.contains("by hand"), "{refused}");
     let card = door.card("john");
-    assert!(card["notice"].as_str().is_some_and(|text| text.contains("cannot be used")), "{card}");
+    assert!(
+        card["notice"].as_str().is_some_and(|text| text.contains("cannot be used as it is")),
+        "{card}"
+    );
     assert_eq!(door.service("john", "crm")["state"], "connected");
     scene.desired_text(&good);
     door.post("john", "/connect?wait=20", &body).expect(200);

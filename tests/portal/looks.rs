@@ -1,6 +1,7 @@
 //! What somebody sees, and what nobody does.
 
 use std::collections::BTreeSet;
+use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 use service_connector::example_service::{Fault, Kind, On};
@@ -83,6 +84,33 @@ fn without_an_identity_nobody_is_anybody() {
     assert!(door.said().contains("Nobody is let in"), "{}", door.said());
     assert_eq!(door.close(), 0);
     assert!(!socket.exists(), "the socket goes with it");
+}
+
+#[test]
+fn one_account_cannot_take_all_the_places_of_the_socket() {
+    let scene = Scene::new();
+    scene.pass(0);
+    let socket = scene.path("portal.sock");
+    let address = format!("unix:{}", socket.display());
+    let door = Door::open_with(&scene, &["--listen", &address], "");
+    let held: Vec<_> = (0..40).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    let bearer = format!("Bearer {}", door.token("john"));
+    let headers = [("Host", "portal.example.com"), ("Authorization", &*bearer)];
+    let ask = || door.try_ask("GET", API, &headers, "").map(|answer| answer.status);
+    wait_until("the end of the places", || ask().is_none());
+    drop(held);
+    wait_until("a free place", || ask() == Some(200));
+}
+
+#[test]
+fn an_offboarded_admin_is_none_any_more() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    door.get("eva", &format!("{API}/fleet")).expect(200);
+    scene.run(&["offboard", "eva", "--json"]).expect(0);
+    door.get("eva", &format!("{API}/fleet")).problem(403);
+    door.post("eva", "/offboard", &json!({ "user": "john" })).problem(403);
+    assert_eq!(door.card("eva")["user"]["admin"], false);
 }
 
 #[test]
