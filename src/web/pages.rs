@@ -155,7 +155,10 @@ impl Web {
     }
 
     fn html(&self, status: StatusCode, template: &str, with: Value) -> Response {
-        let all = context! { base => self.portal.page(), api => self.config.api.as_str(), ..with };
+        // Plain segments, which need no escapes: see `--base-path`.
+        let plain = |path: &str| Value::from_safe_string(path.to_owned());
+        let (base, api) = (plain(self.portal.page()), plain(&self.config.api));
+        let all = context! { base, api, ..with };
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
         let text = match environment.render_str(template, all) {

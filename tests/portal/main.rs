@@ -3,6 +3,7 @@
 
 mod clicks;
 mod combinations;
+mod demo;
 mod document;
 #[path = "../support/door.rs"]
 mod door;
