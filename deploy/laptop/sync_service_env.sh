@@ -421,23 +421,26 @@ function flush() {
   if (run > 0) { print "keep", from + 0, run; kept += run }
   run = 0
 }
-function place(    k, names, file) {
+function place(    k, names) {
   placed = 1
   before_block = last_kept
   if (!put) return
   flush()
   if (unended) { print "newline"; had_newline = 1; unended = 0 }
   else if (!last_kept) had_newline = 0
-  print "block"
-  file = dir "/block"
   for (k = 1; k <= V; k++) names = names " " vars[k]
-  print START > file
-  print NAMES substr(names, 2) > file
-  if (had_newline) print NEWLINE > file
-  if (made || had_made) print MADE > file
-  for (k = 1; k <= D; k++) print doc[k] > file
-  print END_ > file
-  close(file)
+  block_line(START)
+  block_line(NAMES substr(names, 2))
+  if (had_newline) block_line(NEWLINE)
+  if (made || had_made) block_line(MADE)
+  for (k = 1; k <= D; k++) block_line(doc[k])
+  block_line(END_)
+  close(dir "/block")
+  print "block", block_size
+}
+function block_line(s) {
+  print s > (dir "/block")
+  block_size += length(s) + 1
 }
 BEGIN {
   START = "# --- SERVICE CONNECTOR START ---"
@@ -471,12 +474,32 @@ END {
 }
 '
 
-# Runs the reader over `.env`. read_env NAME=VALUE|FILE...
+# `.env` as it is now. All that is found out is found out of this one copy, and holds only as long as
+# `.env` is the same: see is_as_seen.
+take_copy() {
+  made=1
+  : >"$lock/here" || die "$full"
+  if [ -e "$target" ]; then
+    made=''
+    cat "$target" >"$lock/here" || die '.env cannot be copied'
+  fi
+}
+
+is_as_seen() {
+  if ! [ -e "$target" ]; then
+    [ -n "$made" ]
+    return
+  fi
+  [ -z "$made" ] || return 1
+  make_digests "$target"
+  digest 3<"$lock/hashes" || die "$hasher failed"
+  [ "$digest" = "$seen" ]
+}
+
+# Runs the reader over that copy. read_env NAME=VALUE|FILE...
 read_env() {
-  now_here=/dev/null
-  [ ! -e "$target" ] || now_here=$target
   # Some awks end a line at a zero byte. The x tells whether the last line has an end.
-  { tr '\000' '\001' <"$now_here" && echo x; } | awk -v BINMODE=3 "$reader" dir="$lock" "$@" -
+  { tr '\000' '\001' <"$lock/here" && echo x; } | awk -v BINMODE=3 "$reader" dir="$lock" "$@" -
 }
 
 # What the block holds: `state` (none, clean, messy), `held` (the generation, if it is whole). And what
@@ -484,6 +507,7 @@ read_env() {
 look_here() {
   state='' generation_here='' clean='' held='' digest_here='' id=''
   : >"$lock/digests"
+  take_copy
   read_env mode=look stage=here >"$lock/facts" || die '.env cannot be read'
   set --
   while read -r word one two; do
@@ -493,7 +517,7 @@ look_here() {
       generation) generation_here=$one ;;
       span)
         set -- "$@" "$lock/span.$one"
-        printf '%s %s\n' "$one" "$two" >>"$lock/digests"
+        printf '%s %s\n' "$one" "$two" >>"$lock/digests" || die "$full"
         ;;
     esac
   done <"$lock/facts"
@@ -503,19 +527,21 @@ look_here() {
   if [ -n "$salt" ]; then
     # Not the same for two projects: each holds keys of its own, and each must have a new one before
     # an old one goes.
-    printf '%s %s\n' "$salt" "$(pwd -P)" >"$lock/place"
+    printf '%s %s\n' "$salt" "$(pwd -P)" >"$lock/place" || die "$full"
     set -- "$lock/place" "$@"
   fi
-  [ $# -gt 0 ] || return 0
-  make_digests "$@"
+  make_digests "$lock/here" "$@"
   {
+    digest || die "$hasher failed"
+    seen=$digest
     if [ -n "$salt" ]; then
-      digest
+      digest || die "$hasher failed"
       id=${digest%"${digest#????????????????}"}
       case $id in *[!0-9a-f]* | '') die "$hasher failed" ;; esac
     fi
-    while read -r one two && digest; do
-      printf '%s %s %s\n' "$one" "$two" "$digest" >>"$lock/sums"
+    while read -r one two; do
+      digest || die "$hasher failed"
+      printf '%s %s %s\n' "$one" "$two" "$digest" >>"$lock/sums" || die "$full"
       if [ "$one" = "$clean" ] && [ "$two" = "$digest" ]; then
         held=$generation_here digest_here=$two
       fi
@@ -572,7 +598,16 @@ remember() {
   {
     printf 'host %s\ngeneration %s\nvariables %s\n' "$host" "$generation" "$variables"
     printf 'synced %s\nnames %s\n' "$now" "$names"
-  } >"$memory.$$" && mv -f "$memory.$$" "$memory"
+  } >"$memory.$$"
+  # Half of it would be worse than what is there.
+  line=''
+  while read -r word rest; do line="$word $rest"; done <"$memory.$$"
+  if [ "$line" = "names $names" ]; then
+    mv -f "$memory.$$" "$memory"
+  else
+    rm -f "$memory.$$"
+    warn "$memory cannot be written"
+  fi
 }
 
 # --- What the server has.
@@ -628,6 +663,8 @@ head_; printf "%s" "$h$L"; echo data; printf "%s" "$p$L"; foot_'
 # Takes the document out of what came, and its files out of it. Says what they are.
 # shellcheck disable=SC2016 # a program of awk
 opener='
+# What is written is counted: not every awk says that it could not write.
+function put_line(s, name) { print s > (dir "/" name); size[name] += length(s) + 1 }
 function bad(why) { if (!wrong) wrong = why; step = 9 }
 function is_number(s) { return s ~ /^(0|[1-9][0-9]*)$/ && length(s) <= 18 }
 function is_digest(s) { return length(s) == 64 && s !~ /[^0-9a-f]/ }
@@ -651,11 +688,11 @@ function env_line(s,    name, w) {
     name = substr(s, 1, index(s, "=") - 1)
     if (name in names) bad("a variable twice")
     names[name] = ++variables; all = all " " name
-    print name > (dir "/known")
+    put_line(name, "known")
   } else bad("a line that is no variable")
-  if (!ended) print s > (dir "/body")
+  if (!ended) put_line(s, "body")
 }
-BEGIN { printf "" > (dir "/known"); printf "" > (dir "/body"); printf "" > (dir "/env") }
+BEGIN { split("known body env expected", w, " "); for (i in w) printf "" > (dir "/" w[i]) }
 stage == "facts" { if ($1 == "outside") outside[$2] = outside[$2] " " $3; next }
 step == 0 { if ($0 == mark " begin") step = 1; next }
 step == 1 {
@@ -678,7 +715,7 @@ step == 2 {
     next
   }
   got += length($0) + 1
-  if (part == 1) { env_line($0); print > (dir "/env") }
+  if (part == 1) { env_line($0); put_line($0, "env") }
   else if (got == want[part] + 1) printf "%s", $0 > (dir "/" file[part])
   else print > (dir "/" file[part])
   if (got == want[part]) filled = 1
@@ -695,16 +732,17 @@ END {
   else if (!ended) print "bad .service_env is cut off"
   else {
     if (skills != parts - 1) bad("the skills are not those of the keys")
-    print ended, "body" > (dir "/expected")
+    put_line(ended " body", "expected")
     for (i = 1; i <= skills; i++) {
       if (manifest[i] != file[i + 1]) bad("the skills are not those of the keys")
-      print digest[i], manifest[i] > (dir "/expected")
+      put_line(digest[i] " " manifest[i], "expected")
     }
     if (wrong) print "bad", wrong
     else {
       print "whole", generation, variables + 0
       print "names" all
       for (name in names) if (name in outside) print "outside", name outside[name]
+      print "sizes", size["known"] + 0, size["body"] + 0, size["env"] + 0, size["expected"] + 0
     }
   }
 }
@@ -721,12 +759,13 @@ fetch() {
   ended=$?
   awk -v BINMODE=3 -v dir="$lock" -v mark="$mark" "$opener" stage=facts "$lock/facts" \
     stage=came "$lock/came" >"$lock/answer" || die 'what the server sent cannot be read'
-  answer='' generation='' variables='' names=''
+  answer='' generation='' variables='' names='' sizes=''
   : >"$lock/twice"
   while read -r word rest; do
     case $word in
       names) names=$rest ;;
-      outside) printf '%s\n' "$rest" >>"$lock/twice" ;;
+      outside) printf '%s\n' "$rest" >>"$lock/twice" || die "$full" ;;
+      sizes) sizes=$rest ;;
       *) answer=$word why=$rest ;;
     esac
   done <"$lock/answer"
@@ -738,7 +777,15 @@ fetch() {
     bad) refuse "what $host sent is not whole: $why" ;;
     *) refuse "$host sent nothing that the sync knows" ;;
   esac
+  there_are=''
+  while read -r one _; do there_are="$there_are $one"; done <<END
+$(cd "$lock" && wc -c known body env expected)
+END
+  [ "${there_are% *}" = " $sizes" ] || die "$full"
   compare_skills
+}
+
+check_generation() {
   if [ -n "$held" ] && [ "$state" != none ]; then floor=$held; fi
   [ "$generation" -ge "$floor" ] || refuse \
     "$host has generation $generation, which is older than $floor, the one that was here${memory:+ (if that is right, remove the block from .env, and $memory)}"
@@ -789,6 +836,15 @@ ago() {
 
 # --- From what is here to what the server has.
 
+# Whether a skill of ours can have this name. Any other is somebody else's, and is not touched.
+is_skill_name() {
+  stem=${1#sc_}
+  stem=${stem%.md}
+  [ "$1" = "sc_$stem.md" ] || return 1
+  [ "${#stem}" -le 60 ] || return 1
+  case $stem in '' | *[!a-z0-9_]*) return 1 ;; esac
+}
+
 # Whether what came is what it says, and which skills come, change and go.
 compare_skills() {
   wanted=' ' here=' ' come=' ' gone=' '
@@ -821,58 +877,58 @@ compare_skills() {
   [ "$parts" = 0 ] || die "$hasher failed"
   for file in .claude/rules/sc_*.md; do
     { [ -f "$file" ] || [ -h "$file" ]; } || continue
+    is_skill_name "${file##*/}" || continue
     case $wanted in *" ${file##*/} "*) ;; *) gone="$gone${file##*/} " ;; esac
   done
 }
 
 # Whether the block changes.
 compare_env() {
-  read -r digest _ <"$lock/expected"
+  read -r env_digest _ <"$lock/expected"
   env_changes=1
-  if [ "$state" = clean ] && [ "$digest_here" = "$digest" ] && [ "$variables" != 0 ]; then env_changes=''; fi
+  if [ "$state" = clean ] && [ "$digest_here" = "$env_digest" ] && [ "$variables" != 0 ]; then env_changes=''; fi
   if [ "$state" = none ] && [ "$variables" = 0 ]; then env_changes=''; fi
 }
 
 # What is to become of `.env`: its new bytes in the file `new`.
 make_env() {
-  put=1 made=''
+  put=1
   [ "$variables" != 0 ] || put=''
-  [ -e "$target" ] || made=1
-  before=none
-  if [ -z "$made" ]; then before=$(hash_of_target) || die '.env cannot be read'; fi
-  for name in $names_before; do printf '%s\n' "$name"; done >>"$lock/known"
+  for name in $names_before; do printf '%s\n' "$name" || die "$full"; done >>"$lock/known"
   : >"$lock/was"
   read_env mode=plan put="$put" made="$made" stage=known "$lock/known" stage=sums "$lock/sums" \
     stage=new "$lock/env" stage=here >"$lock/ops" || die '.env cannot be read'
   kept=0 unlink='' foreign=0 total=''
-  build >"$lock/new" || die "$lock cannot be written: is the disk full?"
   [ -n "$put" ] || : >"$lock/block"
+  build >"$lock/new" || die "$full"
   { read -r block _ && read -r built _ && read -r size _; } <<END
-$(wc -c "$lock/block" "$lock/new" "$now_here")
+$(wc -c "$lock/block" "$lock/new" "$lock/here")
 END
+  meant=0
   while read -r word one two; do
     case $word in
       keep) kept=$((kept + two)) ;;
       newline) kept=$((kept + 1)) ;;
+      block) meant=$one ;;
       unlink) unlink=1 ;;
       foreign) foreign=$one ;;
       total) total=$one ;;
     esac
   done <"$lock/ops"
-  [ "$total" = "$size" ] || die 'this awk does not read .env as it is, or it was just changed'
-  [ "$((kept + block))" = "$built" ] || die "$lock cannot be written: is the disk full?"
+  [ "$total" = "$size" ] || die 'this awk does not read .env as it is'
+  # Not every awk says that it could not write.
+  [ "$meant $((kept + block))" = "$block $built" ] || die "$full"
+  [ -z "$put" ] || grep -qxF "# end $variables variables sha256 $env_digest" "$lock/new" || die "$full"
 }
-
-hash_of_target() { $hasher <"$target"; }
 
 build() {
   while read -r word one two; do
     case $word in
       keep)
         if [ "$one" = 0 ]; then
-          head -c "$two" <"$target" || return 1
+          head -c "$two" <"$lock/here" || return 1
         else
-          tail -c "+$((one + 1))" <"$target" | head -c "$two" || return 1
+          tail -c "+$((one + 1))" <"$lock/here" | head -c "$two" || return 1
         fi
         ;;
       newline) echo ;;
@@ -916,7 +972,8 @@ changes() {
 # Everything is written beside its place first: what fails, fails before anything changed.
 stage_skills() {
   for file in .claude/rules/.sc_*.md.sync; do
-    if [ -f "$file" ]; then rm -f "$file"; fi
+    name=${file##*/.}
+    if [ -f "$file" ] && is_skill_name "${name%.sync}"; then rm -f "$file"; fi
   done
   [ "$come" != ' ' ] || return 0
   mkdir -p .claude/rules 2>/dev/null || die '.claude/rules cannot be made'
@@ -930,9 +987,7 @@ change() {
   stage_skills
   still_ours || die 'another sync took over'
   if [ -n "$env_changes" ]; then
-    after=none
-    if [ -e "$target" ]; then after=$(hash_of_target) || die '.env cannot be read'; fi
-    [ "$after" = "$before" ] || die '.env was changed by somebody else just now; run the sync again'
+    is_as_seen || die '.env was changed by somebody else just now; run the sync again'
   fi
   for file in $gone; do rm -f ".claude/rules/$file" || die ".claude/rules/$file cannot be removed"; done
   if [ -n "$env_changes" ]; then change_env; fi
@@ -983,12 +1038,21 @@ sync_() {
   find_host
   find_target
   take_lock
+  full="$lock cannot be written: is the disk full?"
   now=''
   find_notes
   look_here
   recall
   fetch
+  check_generation
   compare_env
+  if [ -n "$env_changes" ] && ! is_as_seen; then
+    # Somebody wrote it while the server answered.
+    look_here
+    recall
+    check_generation
+    compare_env
+  fi
   if [ -z "$env_changes" ] && [ "$come$gone" = '  ' ]; then
     if [ -z "$check" ]; then
       stage_skills
@@ -1080,6 +1144,8 @@ main() {
   trap 'release' EXIT
   trap 'leave 129' HUP
   trap 'leave 130' INT
+  trap 'leave 131' QUIT
+  trap 'leave 141' PIPE
   trap 'leave 143' TERM
   if [ -n "$scan" ]; then scan_for_keys; else sync_; fi
 }
