@@ -13,6 +13,8 @@ mod kit;
 mod merge;
 #[path = "support/python.rs"]
 mod python;
+#[path = "laptop/robust.rs"]
+mod robust;
 #[path = "laptop/rotation.rs"]
 mod rotation;
 #[path = "support/scene.rs"]

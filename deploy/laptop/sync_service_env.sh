@@ -8,11 +8,13 @@
 #   sync_service_env.sh --scan DIR   look for our keys in files that would be committed or uploaded
 #   --host HOST                      else `ssh_alias=` of ./.sync_connection, else data-analyst
 #   --quiet                          say errors only, for cron and hooks
+#   SC_SYNC_SECONDS                  how long the server may take, in the environment; else 60
 #
 # What cannot be fetched whole changes nothing. No key is ever printed or put on a command line, and
 # nothing is written outside of the project but a note of what was synced, in ~/.config.
 
 if [ -n "${ZSH_VERSION-}" ]; then emulate sh; fi
+set +e # each failure is looked at where it happens, also under `sh -e`
 set -u
 umask 077
 unset CDPATH
@@ -28,6 +30,8 @@ die() {
   leave 1
 }
 leave() {
+  if [ -n "$child" ]; then kill "$child" 2>/dev/null; fi
+  stop_watcher
   release
   exit "$1"
 }
@@ -38,7 +42,7 @@ usage() {
 }
 
 read_options() {
-  quiet='' check='' scan='' host='' lock=''
+  quiet='' check='' scan='' host='' lock='' child='' watcher=''
   while [ $# -gt 0 ]; do
     case $1 in
       --host | --scan)
@@ -86,6 +90,15 @@ digest() {
   digest=${digest%% *}
 }
 
+# How long these files in the lock are, all that there are: `lengths`.
+measure() {
+  lengths=''
+  while read -r length _; do lengths="$lengths $length"; done <<END
+$(cd "$lock" && wc -c "$@")
+END
+  lengths=${lengths% *} # without the total
+}
+
 is_number() {
   case $1 in
     '' | *[!0-9]* | 0[0-9]* | ???????????????????*) return 1 ;;
@@ -94,16 +107,20 @@ is_number() {
 
 find_host() {
   if [ -z "$host" ] && [ -r .sync_connection ]; then
+    # A carriage return at the end of a line, blanks, and quotes are not part of it.
     while IFS= read -r line || [ -n "$line" ]; do
       case $line in
         ssh_alias=*)
           host=${line#ssh_alias=}
-          host=${host%"$(printf '\r')"}
+          while :; do
+            case $host in *[[:space:]]) host=${host%?} ;; *) break ;; esac
+          done
           host=${host#[\"\']}
           host=${host%[\"\']}
           ;;
       esac
     done <.sync_connection
+    [ -n "$host" ] || warn '.sync_connection has no ssh_alias=: data-analyst is asked'
   fi
   [ -n "$host" ] || host=data-analyst
   case $host in
@@ -128,7 +145,9 @@ find_target() {
     [ -f "$target" ] || die '.env is not a file'
     [ -r "$target" ] || die '.env cannot be read'
   fi
-  [ -d "${target%/*}" ] || die "the directory of what .env leads to is not there: ${target%/*}"
+  target_dir=${target%/*}
+  [ -n "$target_dir" ] || target_dir=/
+  [ -d "$target_dir" ] || die "the directory of what .env leads to is not there: $target_dir"
 }
 
 # --- One run at a time. The lock is a directory beside what changes: it holds the temporary files,
@@ -175,6 +194,12 @@ take_lock() {
   if ! { echo "$$" >"$lock_dir/pid" && echo '*' >"$lock_dir/.gitignore" && mkdir "$lock"; } 2>/dev/null; then
     die "$lock_dir cannot be written"
   fi
+  full="$lock cannot be written: is the disk full?"
+  # What somebody that was killed had put away, see break_lock.
+  for away in "$lock_dir".*; do
+    pid=${away##*.}
+    if [ -d "$away" ] && is_number "$pid" && ! is_alive "$pid"; then rm -rf "$away"; fi
+  done
 }
 
 # kill also fails where the process is somebody else's.
@@ -215,8 +240,10 @@ release() {
 #   look: what the block holds, before anything is fetched; each document of ours that is found goes
 #         to the file span.N, for its digest to be checked
 #   plan: which bytes stay, and the new block
+#   keys: the keys between the markers and in documents, to look for
 # A line is ours if it stands in a document of ours whose digest is right; if it is a comment of our
-# making after our marker; or if it sets a variable that we know as ours, there. Nothing else is taken.
+# making after our marker; or if it sets a variable that is known as ours (by what came, by the block's
+# list, or by what was remembered), there. Nothing else is taken.
 # shellcheck disable=SC2016 # a program of awk
 reader='
 function bare(s) { sub(/[ \t\r]+$/, "", s); return s }
@@ -316,7 +343,7 @@ function is_clean(    k, starts, ends, s, e) {
   clean = span_at[k]; clean_from = s; clean_to = e
   return 1
 }
-function look(    k, state, inside, s) {
+function look(    k, state, inside, s, generation) {
   state = "none"
   for (k = 1; k <= P; k++) if (K[k] != "") state = "messy"
   if (is_clean()) {
@@ -324,15 +351,37 @@ function look(    k, state, inside, s) {
     print "clean", clean
     for (k = clean_from; k <= clean_to; k++) {
       if (T[k] != B[k]) state = "messy"
-      if (B[k] ~ /^# generation /) print "generation", substr(B[k], 14)
     }
   }
+  for (k = 1; k <= P; k++) {
+    if (K[k] != "") inside = (K[k] == "S")
+    else if (inside && B[k] ~ /^# generation [0-9]+$/ && substr(B[k], 14) + 0 >= generation + 0)
+      generation = substr(B[k], 14)
+  }
+  if (generation != "") print "generation", generation
   print "state", state
+  inside = 0
   for (k = 1; k <= P; k++) {
     if (K[k] == "S") inside = 1
     else if (K[k] == "E") inside = 0
     else if (!inside && (s = any_name(T[k])) != "") print "outside", s, line_[k]
   }
+}
+# Addresses are no secret, and short values are everywhere.
+function tell_keys(    k, inside, last, s, name, key_size, value_size) {
+  for (k = 1; k <= P; k++) {
+    if (K[k] != "") inside = (K[k] == "S")
+    if (k in span_at) last = last_of[span_at[k]]
+    name = name_of(B[k])
+    if ((!inside && k > last) || name == "") continue
+    s = substr(B[k], length(name) + 2)
+    if (length(s) < 12 || s ~ /^[a-z]+:\/\//) continue
+    print name, s > (dir "/keys")
+    print s > (dir "/values")
+    key_size += length(name) + length(s) + 2
+    value_size += length(s) + 1
+  }
+  print "keys", key_size + 0, value_size + 0, at + 0
 }
 function claim(k,    s) {
   if (own[k]) return
@@ -348,36 +397,37 @@ function claim_flag(k) {
 }
 function is_flag(s) { return s == NEWLINE || s == MADE || index(s, NAMES) == 1 }
 # What follows a START marker, up to the next marker.
-function claim_block(s,    e, k, i, n, d, w, listed, claimed, is_document, has_other, stopped) {
+function claim_block(s,    e, k, i, n, d, w, listed, claimed, is_whole, stopped) {
   own[s] = 1
   for (e = s + 1; e <= P && K[e] == ""; e++) {
     if (ends_document(B[e]) && !d) d = e
-    if (B[e] == HEADER) is_document = 1
-    if (!is_strict(B[e])) has_other = 1
     if (index(B[e], NAMES) != 1) continue
     n = split(substr(B[e], length(NAMES) + 1), w, " ")
     for (i = 1; i <= n; i++) listed[w[i]] = 1
   }
-  # The block of an older script: both markers, and nothing but variables in it.
-  if (e <= P && K[e] == "E" && !is_document && !has_other) {
-    for (k = s + 1; k < e; k++) claim(k)
-    return
-  }
+  # Between both markers a name of ours is ours wherever it stands: a dead key that stays would win
+  # over nothing, or over ours. A name that nobody knows is never taken.
+  is_whole = (e <= P && K[e] == "E")
   for (k = s + 1; k < e; k++) {
     if ((k in span_at) && verified[span_at[k]]) {
       i = last_of[span_at[k]]
       while (k < i) claim(k++)
       claim(k)
-    } else if (d ? k > d : stopped) foreign++
+    } else if (!is_whole && (d ? k > d : stopped)) leave_line(k)
     else if (is_flag(B[k])) claim_flag(k)
     else if (is_comment(B[k])) claim(k)
     else {
       n = name_of(B[k])
-      # Each variable once: the next of that name is not ours.
-      if (((n in known) || (n in listed)) && !(n in claimed)) { claimed[n] = 1; claim(k) }
-      else { stopped = 1; foreign++ }
+      # Without END each variable once: the next of that name is not ours.
+      if (((n in known) || (n in listed)) && (is_whole || !(n in claimed))) { claimed[n] = 1; claim(k) }
+      else { stopped = 1; leave_line(k) }
     }
   }
+}
+function leave_line(k,    name) {
+  foreign++
+  name = any_name(T[k])
+  if (name != "") foreign_names = foreign_names " " name
 }
 # The START marker is lost: a document of ours stands right before an END.
 function claim_headless(    r, k) {
@@ -394,7 +444,10 @@ function ends_line(k) {
 function plan(    k) {
   first_block = 1
   for (k = 1; k <= P; k++) {
-    if (K[k] == "S") { claim_block(k); first_block = 0 }
+    if (K[k] == "S") {
+      if (first_block && T[k] ~ /\r$/) turned = 1
+      claim_block(k); first_block = 0
+    }
     if (K[k] == "E") own[k] = 1
   }
   claim_headless()
@@ -404,10 +457,16 @@ function plan(    k) {
   }
   if (!placed) place()
   # The newline goes with the block, unless something follows that it keeps apart.
-  if (!put && had_newline && before_block && last_kept == before_block && ends_line(last_kept)) run--
+  # An empty line above it is not the one that the block came after. Where an editor turned all the
+  # ends of lines, there are two bytes of it; elsewhere a carriage return is not ours.
+  if (!put && had_newline && before_block && last_kept == before_block && ends_line(last_kept) &&
+      B[last_kept] != "") {
+    run--
+    if (turned && T[last_kept] ~ /\r$/) run--
+  }
   flush()
   if (!put && had_made && !kept) print "unlink"
-  if (foreign) print "foreign", foreign
+  if (foreign) print "foreign", foreign foreign_names
   print "total", at
 }
 function keep(k) {
@@ -421,23 +480,26 @@ function flush() {
   if (run > 0) { print "keep", from + 0, run; kept += run }
   run = 0
 }
-function place(    k, names, file) {
+function place(    k, names) {
   placed = 1
   before_block = last_kept
   if (!put) return
   flush()
   if (unended) { print "newline"; had_newline = 1; unended = 0 }
   else if (!last_kept) had_newline = 0
-  print "block"
-  file = dir "/block"
   for (k = 1; k <= V; k++) names = names " " vars[k]
-  print START > file
-  print NAMES substr(names, 2) > file
-  if (had_newline) print NEWLINE > file
-  if (made || had_made) print MADE > file
-  for (k = 1; k <= D; k++) print doc[k] > file
-  print END_ > file
-  close(file)
+  block_line(START)
+  block_line(NAMES substr(names, 2))
+  if (had_newline) block_line(NEWLINE)
+  if (made || had_made) block_line(MADE)
+  for (k = 1; k <= D; k++) block_line(doc[k])
+  block_line(END_)
+  close(dir "/block")
+  print "block", block_size
+}
+function block_line(s) {
+  print s > (dir "/block")
+  block_size += length(s) + 1
 }
 BEGIN {
   START = "# --- SERVICE CONNECTOR START ---"
@@ -467,16 +529,37 @@ END {
   for (i = 1; i <= N; i++) cut(i)
   find_spans()
   if (mode == "look") look()
+  else if (mode == "keys") tell_keys()
   else plan()
 }
 '
 
-# Runs the reader over `.env`. read_env NAME=VALUE|FILE...
+# `.env` as it is now. All that is found out is found out of this one copy, and holds only as long as
+# `.env` is the same: see is_as_seen.
+take_copy() {
+  made=1
+  : >"$lock/here" || die "$full"
+  if [ -e "$target" ]; then
+    made=''
+    cat "$target" >"$lock/here" || die '.env cannot be copied'
+  fi
+}
+
+is_as_seen() {
+  if ! [ -e "$target" ]; then
+    [ -n "$made" ]
+    return
+  fi
+  [ -z "$made" ] || return 1
+  make_digests "$target"
+  digest 3<"$lock/hashes" || die "$hasher failed"
+  [ "$digest" = "$seen" ]
+}
+
+# Runs the reader over that copy. read_env NAME=VALUE|FILE...
 read_env() {
-  now_here=/dev/null
-  [ ! -e "$target" ] || now_here=$target
   # Some awks end a line at a zero byte. The x tells whether the last line has an end.
-  { tr '\000' '\001' <"$now_here" && echo x; } | awk -v BINMODE=3 "$reader" dir="$lock" "$@" -
+  { tr '\000' '\001' <"$lock/here" && echo x; } | awk -v BINMODE=3 "$reader" dir="$lock" "$@" -
 }
 
 # What the block holds: `state` (none, clean, messy), `held` (the generation, if it is whole). And what
@@ -484,16 +567,17 @@ read_env() {
 look_here() {
   state='' generation_here='' clean='' held='' digest_here='' id=''
   : >"$lock/digests"
+  take_copy
   read_env mode=look stage=here >"$lock/facts" || die '.env cannot be read'
   set --
   while read -r word one two; do
     case $word in
       state) state=$one ;;
       clean) clean=$one ;;
-      generation) generation_here=$one ;;
+      generation) if is_number "$one"; then generation_here=$one; fi ;;
       span)
         set -- "$@" "$lock/span.$one"
-        printf '%s %s\n' "$one" "$two" >>"$lock/digests"
+        printf '%s %s\n' "$one" "$two" >>"$lock/digests" || die "$full"
         ;;
     esac
   done <"$lock/facts"
@@ -503,19 +587,21 @@ look_here() {
   if [ -n "$salt" ]; then
     # Not the same for two projects: each holds keys of its own, and each must have a new one before
     # an old one goes.
-    printf '%s %s\n' "$salt" "$(pwd -P)" >"$lock/place"
+    printf '%s %s\n' "$salt" "$(pwd -P)" >"$lock/place" || die "$full"
     set -- "$lock/place" "$@"
   fi
-  [ $# -gt 0 ] || return 0
-  make_digests "$@"
+  make_digests "$lock/here" "$@"
   {
+    digest || die "$hasher failed"
+    seen=$digest
     if [ -n "$salt" ]; then
-      digest
+      digest || die "$hasher failed"
       id=${digest%"${digest#????????????????}"}
       case $id in *[!0-9a-f]* | '') die "$hasher failed" ;; esac
     fi
-    while read -r one two && digest; do
-      printf '%s %s %s\n' "$one" "$two" "$digest" >>"$lock/sums"
+    while read -r one two; do
+      digest || die "$hasher failed"
+      printf '%s %s %s\n' "$one" "$two" "$digest" >>"$lock/sums" || die "$full"
       if [ "$one" = "$clean" ] && [ "$two" = "$digest" ]; then
         held=$generation_here digest_here=$two
       fi
@@ -546,11 +632,11 @@ find_notes() {
 }
 
 recall() {
-  memory='' floor=0 synced='' none_left='' names_before='' same_host=''
+  memory='' floor=0 synced='' none_left='' names_before='' same_host='' host_then=''
   [ -n "$id" ] || return 0
   memory=$notes/$id
   [ -r "$memory" ] || return 0
-  host_then='' generation_then=''
+  generation_then=''
   while read -r word rest; do
     case $word in
       host) host_then=$rest ;;
@@ -572,13 +658,23 @@ remember() {
   {
     printf 'host %s\ngeneration %s\nvariables %s\n' "$host" "$generation" "$variables"
     printf 'synced %s\nnames %s\n' "$now" "$names"
-  } >"$memory.$$" && mv -f "$memory.$$" "$memory"
+  } >"$memory.$$"
+  # Half of it would be worse than what is there.
+  line=''
+  while read -r word rest; do line="$word $rest"; done <"$memory.$$"
+  if [ "$line" = "names $names" ]; then
+    mv -f "$memory.$$" "$memory"
+  else
+    rm -f "$memory.$$"
+    warn "$memory cannot be written"
+  fi
 }
 
 # --- What the server has.
 
 # Runs a script there: one line, without ', ! and \, so that each login shell (sh, fish, csh, ...)
 # hands it on as it is. Standard input is not used: what a login reads from it is not missing here.
+# shellcheck disable=SC3045 # where ulimit has no -S, there is no limit
 there() {
   set -f
   IFS='
@@ -589,8 +685,38 @@ there() {
   script=$*
   IFS=$blank
   set +f
+  # A limit on what it writes: a server that never ends must not fill the disk. It is of 512 bytes each.
+  most=$(ulimit -S -f 2>/dev/null)
+  ulimit -S -f 80000 2>/dev/null || :
   ssh -T -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3 \
-    -o ClearAllForwardings=yes -o LogLevel=ERROR -- "$host" "sh -c '$script'" </dev/null
+    -o ClearAllForwardings=yes -o LogLevel=ERROR -- "$host" "sh -c '$script'" </dev/null &
+  child=$!
+  ulimit -S -f "$most" 2>/dev/null || :
+  watch &
+  watcher=$!
+  wait "$child"
+  code=$?
+  child=''
+  stop_watcher
+  return "$code"
+}
+
+# Ends ssh when the time is over.
+watch() {
+  exec >/dev/null 2>&1
+  nap=''
+  trap 'kill "$nap"; exit 0' TERM
+  sleep "$seconds" &
+  nap=$!
+  wait "$nap"
+  if kill -0 "$$" && echo >"$lock/late"; then kill "$child"; fi
+}
+
+stop_watcher() {
+  [ -n "$watcher" ] || return 0
+  kill "$watcher" 2>/dev/null
+  wait "$watcher" 2>/dev/null
+  watcher=''
 }
 
 # Says there which generation is held here (DESIGN, `~/.service_env_seen`).
@@ -628,9 +754,20 @@ head_; printf "%s" "$h$L"; echo data; printf "%s" "$p$L"; foot_'
 # Takes the document out of what came, and its files out of it. Says what they are.
 # shellcheck disable=SC2016 # a program of awk
 opener='
+# What is written is counted: not every awk says that it could not write.
+function put_line(s, name) { print s > (dir "/" name); size[name] += length(s) + 1 }
 function bad(why) { if (!wrong) wrong = why; step = 9 }
 function is_number(s) { return s ~ /^(0|[1-9][0-9]*)$/ && length(s) <= 18 }
 function is_digest(s) { return length(s) == 64 && s !~ /[^0-9a-f]/ }
+# Names that steer the shell, the loader, an interpreter or an agent.
+function is_denied(s) {
+  return s ~ /^(PATH|HOME|IFS|ENV|SHELL)$/ || s ~ /_PROXY$/ || \
+    s ~ /^(LD_|DYLD_|BASH_|PYTHON|NODE_|GIT_|SSH_|ANTHROPIC_|CLAUDE_)/
+}
+function is_value(s) {
+  if (sub(/[=][=]?$/, "", s) && s ~ /:$/) return 0
+  return length(s) <= 4096 && s ~ /^[A-Za-z0-9_.+\/:@%,-]+$/
+}
 function begin_part() { part++; got = 0; filled = (want[part] == 0); if (part > parts) step = 3 }
 function env_line(s,    name, w) {
   lines++
@@ -647,15 +784,18 @@ function env_line(s,    name, w) {
     split(s, w, " ")
     if (s != "# end " variables + 0 " variables sha256 " w[6] || !is_digest(w[6])) bad("an end line that is wrong")
     ended = w[6]
-  } else if (s ~ /^[A-Z][A-Z0-9_]*=[A-Za-z0-9_.+\/:@%,=-]+$/) {
+  } else if (s ~ /^[A-Z][A-Z0-9_]*=/) {
     name = substr(s, 1, index(s, "=") - 1)
+    if (length(name) > 64) bad("a name that is too long")
+    if (is_denied(name)) bad("it would set " name)
+    if (!is_value(substr(s, length(name) + 2))) bad("a value that is read in more than one way")
     if (name in names) bad("a variable twice")
     names[name] = ++variables; all = all " " name
-    print name > (dir "/known")
+    put_line(name, "known")
   } else bad("a line that is no variable")
-  if (!ended) print s > (dir "/body")
+  if (!ended) put_line(s, "body")
 }
-BEGIN { printf "" > (dir "/known"); printf "" > (dir "/body"); printf "" > (dir "/env") }
+BEGIN { split("known body env expected", w, " "); for (i in w) printf "" > (dir "/" w[i]) }
 stage == "facts" { if ($1 == "outside") outside[$2] = outside[$2] " " $3; next }
 step == 0 { if ($0 == mark " begin") step = 1; next }
 step == 1 {
@@ -678,7 +818,7 @@ step == 2 {
     next
   }
   got += length($0) + 1
-  if (part == 1) { env_line($0); print > (dir "/env") }
+  if (part == 1) { env_line($0); put_line($0, "env") }
   else if (got == want[part] + 1) printf "%s", $0 > (dir "/" file[part])
   else print > (dir "/" file[part])
   if (got == want[part]) filled = 1
@@ -695,16 +835,17 @@ END {
   else if (!ended) print "bad .service_env is cut off"
   else {
     if (skills != parts - 1) bad("the skills are not those of the keys")
-    print ended, "body" > (dir "/expected")
+    put_line(ended " body", "expected")
     for (i = 1; i <= skills; i++) {
       if (manifest[i] != file[i + 1]) bad("the skills are not those of the keys")
-      print digest[i], manifest[i] > (dir "/expected")
+      put_line(digest[i] " " manifest[i], "expected")
     }
     if (wrong) print "bad", wrong
     else {
       print "whole", generation, variables + 0
       print "names" all
       for (name in names) if (name in outside) print "outside", name outside[name]
+      print "sizes", size["known"] + 0, size["body"] + 0, size["env"] + 0, size["expected"] + 0
     }
   }
 }
@@ -719,18 +860,20 @@ fetch() {
   script="N=$now-$$; I=${id:-0}; G=$told; ${send_files%%TELL*}$tell_held${send_files#*TELL}"
   there "$script" >"$lock/came" 2>"$lock/said"
   ended=$?
+  [ ! -e "$lock/late" ] || refuse "$host has not answered in full within $seconds seconds"
+  [ "$ended" = 0 ] || refuse "$host could not be reached, or the connection broke (ssh ended with $ended)"
   awk -v BINMODE=3 -v dir="$lock" -v mark="$mark" "$opener" stage=facts "$lock/facts" \
     stage=came "$lock/came" >"$lock/answer" || die 'what the server sent cannot be read'
-  answer='' generation='' variables='' names=''
+  answer='' generation='' variables='' names='' sizes=''
   : >"$lock/twice"
   while read -r word rest; do
     case $word in
       names) names=$rest ;;
-      outside) printf '%s\n' "$rest" >>"$lock/twice" ;;
+      outside) printf '%s\n' "$rest" >>"$lock/twice" || die "$full" ;;
+      sizes) sizes=$rest ;;
       *) answer=$word why=$rest ;;
     esac
   done <"$lock/answer"
-  [ "$ended" = 0 ] || refuse "$host could not be reached, or the connection broke (ssh ended with $ended)"
   case $answer in
     whole) generation=${why% *} variables=${why#* } ;;
     none) no_files ;;
@@ -738,18 +881,35 @@ fetch() {
     bad) refuse "what $host sent is not whole: $why" ;;
     *) refuse "$host sent nothing that the sync knows" ;;
   esac
+  measure known body env expected
+  [ "$lengths" = " $sizes" ] || die "$full"
   compare_skills
-  if [ -n "$held" ] && [ "$state" != none ]; then floor=$held; fi
+}
+
+# An older one brings keys back that are revoked. What is remembered counts, and what stands in the
+# block: one of them may have come out of a backup.
+check_generation() {
+  read -r env_digest _ <"$lock/expected"
+  if [ "$state" != none ] && [ "${generation_here:-0}" -gt "$floor" ]; then floor=$generation_here; fi
+  way_out="if that is right, remove the block from .env${memory:+, and $memory}"
   [ "$generation" -ge "$floor" ] || refuse \
-    "$host has generation $generation, which is older than $floor, the one that was here${memory:+ (if that is right, remove the block from .env, and $memory)}"
+    "$host has generation $generation, which is older than $floor, the one that was here ($way_out)"
+  # That of another server may have the same number.
+  if [ -n "$host_then" ] && [ -z "$same_host" ]; then return 0; fi
+  if [ "$generation" = "$held" ] && [ -n "$digest_here" ] && [ "$digest_here" != "$env_digest" ]; then
+    refuse "$host has another generation $generation than the one that is here ($way_out)"
+  fi
+}
+
+# What another program said, without what a terminal would obey.
+relay() {
+  tr -cd '\n -~' <"$1" | while IFS= read -r line; do complain "  $line"; done
 }
 
 # Nothing can be had: everything stays as it is.
 refuse() {
-  complain "$1. Nothing was changed."
-  if [ -s "$lock/said" ]; then
-    tr -cd '\n -~' <"$lock/said" | while IFS= read -r line; do complain "  $line"; done
-  fi
+  complain "$(printf '%s' "$1" | tr -cd ' -~'). Nothing was changed."
+  relay "$lock/said"
   tell_age
   leave 1
 }
@@ -789,6 +949,15 @@ ago() {
 
 # --- From what is here to what the server has.
 
+# Whether a skill of ours can have this name. Any other is somebody else's, and is not touched.
+is_skill_name() {
+  stem=${1#sc_}
+  stem=${stem%.md}
+  [ "$1" = "sc_$stem.md" ] || return 1
+  [ "${#stem}" -le 60 ] || return 1
+  case $stem in '' | *[!a-z0-9_]*) return 1 ;; esac
+}
+
 # Whether what came is what it says, and which skills come, change and go.
 compare_skills() {
   wanted=' ' here=' ' come=' ' gone=' '
@@ -821,58 +990,57 @@ compare_skills() {
   [ "$parts" = 0 ] || die "$hasher failed"
   for file in .claude/rules/sc_*.md; do
     { [ -f "$file" ] || [ -h "$file" ]; } || continue
+    is_skill_name "${file##*/}" || continue
     case $wanted in *" ${file##*/} "*) ;; *) gone="$gone${file##*/} " ;; esac
   done
 }
 
 # Whether the block changes.
 compare_env() {
-  read -r digest _ <"$lock/expected"
   env_changes=1
-  if [ "$state" = clean ] && [ "$digest_here" = "$digest" ] && [ "$variables" != 0 ]; then env_changes=''; fi
+  if [ "$state" = clean ] && [ "$digest_here" = "$env_digest" ] && [ "$variables" != 0 ]; then env_changes=''; fi
   if [ "$state" = none ] && [ "$variables" = 0 ]; then env_changes=''; fi
 }
 
 # What is to become of `.env`: its new bytes in the file `new`.
 make_env() {
-  put=1 made=''
+  put=1
   [ "$variables" != 0 ] || put=''
-  [ -e "$target" ] || made=1
-  before=none
-  if [ -z "$made" ]; then before=$(hash_of_target) || die '.env cannot be read'; fi
-  for name in $names_before; do printf '%s\n' "$name"; done >>"$lock/known"
+  for name in $names_before; do printf '%s\n' "$name" || die "$full"; done >>"$lock/known"
   : >"$lock/was"
   read_env mode=plan put="$put" made="$made" stage=known "$lock/known" stage=sums "$lock/sums" \
     stage=new "$lock/env" stage=here >"$lock/ops" || die '.env cannot be read'
-  kept=0 unlink='' foreign=0 total=''
-  build >"$lock/new" || die "$lock cannot be written: is the disk full?"
+  kept=0 unlink='' foreign=0 foreign_names='' total=''
   [ -n "$put" ] || : >"$lock/block"
+  build >"$lock/new" || die "$full"
   { read -r block _ && read -r built _ && read -r size _; } <<END
-$(wc -c "$lock/block" "$lock/new" "$now_here")
+$(wc -c "$lock/block" "$lock/new" "$lock/here")
 END
+  meant=0
   while read -r word one two; do
     case $word in
       keep) kept=$((kept + two)) ;;
       newline) kept=$((kept + 1)) ;;
+      block) meant=$one ;;
       unlink) unlink=1 ;;
-      foreign) foreign=$one ;;
+      foreign) foreign=$one foreign_names=$two ;;
       total) total=$one ;;
     esac
   done <"$lock/ops"
-  [ "$total" = "$size" ] || die 'this awk does not read .env as it is, or it was just changed'
-  [ "$((kept + block))" = "$built" ] || die "$lock cannot be written: is the disk full?"
+  [ "$total" = "$size" ] || die 'this awk does not read .env as it is'
+  # Not every awk says that it could not write.
+  [ "$meant $((kept + block))" = "$block $built" ] || die "$full"
+  [ -z "$put" ] || grep -qxF "# end $variables variables sha256 $env_digest" "$lock/new" || die "$full"
 }
-
-hash_of_target() { $hasher <"$target"; }
 
 build() {
   while read -r word one two; do
     case $word in
       keep)
         if [ "$one" = 0 ]; then
-          head -c "$two" <"$target" || return 1
+          head -c "$two" <"$lock/here" || return 1
         else
-          tail -c "+$((one + 1))" <"$target" | head -c "$two" || return 1
+          tail -c "+$((one + 1))" <"$lock/here" | head -c "$two" || return 1
         fi
         ;;
       newline) echo ;;
@@ -916,7 +1084,8 @@ changes() {
 # Everything is written beside its place first: what fails, fails before anything changed.
 stage_skills() {
   for file in .claude/rules/.sc_*.md.sync; do
-    if [ -f "$file" ]; then rm -f "$file"; fi
+    name=${file##*/.}
+    if [ -f "$file" ] && is_skill_name "${name%.sync}"; then rm -f "$file"; fi
   done
   [ "$come" != ' ' ] || return 0
   mkdir -p .claude/rules 2>/dev/null || die '.claude/rules cannot be made'
@@ -930,9 +1099,7 @@ change() {
   stage_skills
   still_ours || die 'another sync took over'
   if [ -n "$env_changes" ]; then
-    after=none
-    if [ -e "$target" ]; then after=$(hash_of_target) || die '.env cannot be read'; fi
-    [ "$after" = "$before" ] || die '.env was changed by somebody else just now; run the sync again'
+    is_as_seen || die '.env was changed by somebody else just now; run the sync again'
   fi
   for file in $gone; do rm -f ".claude/rules/$file" || die ".claude/rules/$file cannot be removed"; done
   if [ -n "$env_changes" ]; then change_env; fi
@@ -974,12 +1141,18 @@ warn_of_others() {
   if command -v git >/dev/null 2>&1; then
     git check-ignore -q .env 2>/dev/null
     [ $? != 1 ] || warn 'git does not ignore .env, which holds keys: add a line ".env" to .gitignore'
-  elif [ -f .gitignore ] && ! grep -q '^/*\.env[*]*[[:space:]]*$' .gitignore; then
+    if [ -h .env ]; then
+      git -C "$target_dir" check-ignore -q -- "${target##*/}" 2>/dev/null
+      [ $? != 1 ] || warn "git does not ignore $target, which .env leads to, and which holds keys"
+    fi
+  elif [ -f .gitignore ] && ! grep -q '^/*[*]*\.env[*]*[[:space:]]*$' .gitignore; then
     warn '.gitignore has no line ".env": it holds keys'
   fi
 }
 
 sync_() {
+  seconds=${SC_SYNC_SECONDS-60}
+  if ! is_number "$seconds" || [ "$seconds" = 0 ]; then die 'SC_SYNC_SECONDS is no number of seconds'; fi
   find_host
   find_target
   take_lock
@@ -988,7 +1161,15 @@ sync_() {
   look_here
   recall
   fetch
+  check_generation
   compare_env
+  if [ -n "$env_changes" ] && ! is_as_seen; then
+    # Somebody wrote it while the server answered.
+    look_here
+    recall
+    check_generation
+    compare_env
+  fi
   if [ -z "$env_changes" ] && [ "$come$gone" = '  ' ]; then
     if [ -z "$check" ]; then
       stage_skills
@@ -1011,7 +1192,7 @@ sync_() {
   remember
   say "Done: generation $generation is here."
   [ -z "$env_changes" ] || [ "$foreign" = 0 ] ||
-    warn "$foreign lines stood inside of a broken block; they are yours, and stand below it now"
+    warn "$foreign lines between the markers are not known as ours and stay in .env, outside of them${foreign_names:+: $foreign_names}"
   [ -n "$quiet" ] || warn_of_others
   acknowledge
   leave 0
@@ -1021,57 +1202,108 @@ sync_() {
 
 scan_for_keys() {
   find_target
+  case $scan in -*) scan=./$scan ;; esac
   [ -d "$scan" ] || die "$scan is not a directory"
   take_lock
-  : >"$lock/keys"
-  if [ -e "$target" ]; then
-    # Addresses are no secret, and short values are everywhere.
-    awk '{ sub(/\r$/, "") }
-      $0 == "# --- SERVICE CONNECTOR START ---" { inside = 1 }
-      $0 == "# --- SERVICE CONNECTOR END ---" { inside = 0 }
-      inside && /^[A-Z][A-Z0-9_]*=/ {
-        value = substr($0, index($0, "=") + 1)
-        if (length(value) >= 12 && value !~ /^[a-z]+:\/\//) print substr($0, 1, index($0, "=") - 1), value
-      }' "$target" >"$lock/keys" || die '.env cannot be read'
-  fi
+  collect_keys
   if ! [ -s "$lock/keys" ]; then
     say 'There are no keys of ours in .env to look for.'
     leave 0
   fi
-  sed 's/^[^ ]* //' "$lock/keys" >"$lock/values"
   values=$(cd "$lock" && pwd -P)/values
-  own_place=$(cd "${target%/*}" && pwd -P)/${target##*/}
+  own_place=$(cd "$target_dir" && pwd -P)/${target##*/}
   git_there=''
   if [ "$(git -C "$scan" rev-parse --is-inside-work-tree 2>/dev/null)" = true ]; then git_there=1; fi
-  files_to_scan | (cd "$scan" && xargs -0 grep -lsF -f "$values" --) >"$lock/hits" 2>/dev/null
   count=0
-  while IFS= read -r file; do
-    [ -n "$git_there" ] || [ "$(cd "$scan/${file%/*}" && pwd -P)/${file##*/}" != "$own_place" ] || continue
-    tr '\000' '\001' <"$scan/$file" | awk 'stage == "keys" { value[$1] = $2; next }
-      { for (name in value) if (index($0, value[name])) print FNR, name }' \
-      stage=keys "$lock/keys" stage=file - | sort -n -k 1,1 >"$lock/found"
-    while read -r line name; do
-      printf '%s:%s: %s\n' "${file#./}" "$line" "$name"
-      count=$((count + 1))
-    done <"$lock/found"
-  done <"$lock/hits"
-  if [ "$count" = 0 ]; then
-    say "No key of .env is in a file that would be committed or uploaded from $scan."
-    leave 0
+  : >"$lock/staged"
+  find_hits 2>"$lock/errors"
+  tell_hits
+  # What was listed and is not there, and what is listed apart, is no trouble.
+  grep -v -e 'No such file or directory' -e 'Is a directory' "$lock/errors" >"$lock/trouble"
+  [ $? -le 1 ] || die "$full"
+  # On a full disk there is no room for this either.
+  { echo end >>"$lock/hits" && echo end >>"$lock/errors"; } 2>/dev/null || die "$full"
+  if [ -s "$lock/trouble" ]; then
+    complain "not all of $scan could be looked through:"
+    relay "$lock/trouble"
   fi
-  complain "keys stand in files that would be committed or uploaded; if one already was, disconnect and connect its service again"
-  leave 2
+  if [ "$count" != 0 ]; then
+    complain "keys stand in files that would be committed or uploaded; if one already was, disconnect and connect its service again"
+    leave 2
+  fi
+  [ ! -s "$lock/trouble" ] || leave 1
+  say "No key of .env is in a file that would be committed or uploaded from $scan."
+  leave 0
 }
 
-# What git would commit; where there is no git, everything.
-files_to_scan() (
-  cd "$scan" || exit 1
-  if [ -n "$git_there" ]; then
-    git ls-files -z --cached --others --exclude-standard
-  else
-    find . -type f ! -path '*/.git/*' ! -path '*/.service_env.lock/*' -print0
+# The keys in `.env`, found as the merge finds them.
+collect_keys() {
+  take_copy
+  { : >"$lock/keys" && : >"$lock/values"; } || die "$full"
+  sizes=''
+  read_env mode=keys stage=here >"$lock/facts" || die '.env cannot be read'
+  while read -r word rest; do
+    if [ "$word" = keys ]; then sizes=$rest; fi
+  done <"$lock/facts"
+  [ -n "$sizes" ] || die '.env cannot be read'
+  measure keys values here
+  [ "$lengths" = " $sizes" ] || die "$full"
+}
+
+# Files with a key in them: `hits`, a line each, and `staged`, the place of the repository and the name
+# there in a line each, of what would be committed though it is not in the file any more.
+find_hits() {
+  if [ -z "$git_there" ]; then
+    (cd "$scan" && find . -type f ! -path '*/.git/*' ! -path '*/.service_env.lock*/*' -print0 | with_keys) \
+      >"$lock/hits"
+    return
   fi
-)
+  : >"$lock/hits"
+  # Git looks into no other repository that is inside.
+  (cd "$scan" && echo ./.git && find . -name .git ! -path ./.git -prune -print) >"$lock/places"
+  while IFS= read -r place; do
+    place=${place%/.git}
+    (
+      cd "$scan/$place" || { echo "$place cannot be entered" >&2 && exit; }
+      git ls-files -z --cached --others --exclude-standard | with_keys |
+        while IFS= read -r file; do printf '%s/%s\n' "$place" "$file"; done
+    ) >>"$lock/hits"
+    (
+      cd "$scan/$place" 2>/dev/null || exit
+      git grep --cached -lzF -f "$values" | tr '\000' '\n' |
+        while IFS= read -r file; do printf '%s\n%s\n' "$place" "$file"; done
+    ) >>"$lock/staged"
+  done <"$lock/places"
+}
+
+with_keys() { xargs -0 grep -lF -f "$values" --; }
+
+tell_hits() {
+  while IFS= read -r file; do
+    [ -n "$git_there" ] || [ "$(cd "$scan/${file%/*}" && pwd -P)/${file##*/}" != "$own_place" ] || continue
+    { cat "$scan/$file" 2>/dev/null; } | tell_lines "${file#./}"
+    count_lines || echo "$file has an odd name, or was just changed" >>"$lock/errors"
+  done <"$lock/hits"
+  while IFS= read -r place && IFS= read -r file; do
+    if grep -qxF -e "$place/$file" "$lock/hits"; then continue; fi
+    file=$place/$file
+    (cd "$scan/$place" && git show ":./${file#"$place"/}" 2>/dev/null) | tell_lines "${file#./} (staged)"
+    count_lines || echo "$file has an odd name, or was just changed" >>"$lock/errors"
+  done <"$lock/staged"
+}
+
+# Where which key is in this text; never the key.
+tell_lines() {
+  tr '\000' '\001' | awk 'stage == "keys" { value[$1] = substr($0, length($1) + 2); next }
+    { for (name in value) if (index($0, value[name])) print FNR, name }' \
+    stage=keys "$lock/keys" stage=file - | sort -n -k 1,1 >"$lock/found"
+  while read -r line name; do printf '%s:%s: %s\n' "$1" "$line" "$name"; done <"$lock/found"
+}
+
+count_lines() {
+  [ -s "$lock/found" ] || return 1
+  count=$((count + 1))
+}
 
 main() {
   read_options "$@"
@@ -1080,6 +1312,8 @@ main() {
   trap 'release' EXIT
   trap 'leave 129' HUP
   trap 'leave 130' INT
+  trap 'leave 131' QUIT
+  trap 'leave 141' PIPE
   trap 'leave 143' TERM
   if [ -n "$scan" ]; then scan_for_keys; else sync_; fi
 }
