@@ -18,6 +18,8 @@ use dir::Dir;
 const LOG: &str = "log.jsonl";
 /// The log is cut to half of this when it is longer.
 const MAX_LINES: usize = 10_000;
+/// So many bytes of its end have the last two revisions, as a rule.
+const TAIL: usize = 64 << 10;
 /// How many contents are kept: never fewer than the first, and more only up to the others.
 const KEEP: std::ops::RangeInclusive<usize> = 2..=20;
 const KEEP_BYTES: u64 = 64 << 20;
@@ -90,16 +92,14 @@ impl History {
     /// # Errors
     /// When the log cannot be read.
     pub fn last_two(&self) -> Result<Vec<Entry>, HistoryError> {
-        let mut found: Vec<Entry> = Vec::new();
-        for entry in self.log()?.lines().rev().filter_map(entry) {
-            if found.len() == 2 {
-                break;
-            }
-            if found.iter().all(|newer| newer.revision != entry.revision) {
-                found.push(entry);
-            }
+        let Some(dir) = self.open()? else { return Ok(Vec::new()) };
+        // As a rule they are at the end: of a long log no more is read.
+        let tail = dir.read_tail(LOG, TAIL).map_err(self.failed("read", LOG))?.unwrap_or_default();
+        let found = newest_two(&String::from_utf8_lossy(&tail));
+        if found.len() == 2 || tail.len() < TAIL {
+            return Ok(found);
         }
-        Ok(found)
+        Ok(newest_two(&self.log_in(&dir)?))
     }
 
     /// The newest contents that are kept and whole, with their file.
@@ -194,6 +194,20 @@ impl History {
         }
         Ok(())
     }
+}
+
+/// The newest entries of the last two revisions, newest first.
+fn newest_two(log: &str) -> Vec<Entry> {
+    let mut found: Vec<Entry> = Vec::new();
+    for entry in log.lines().rev().filter_map(entry) {
+        if found.len() == 2 {
+            break;
+        }
+        if found.iter().all(|newer| newer.revision != entry.revision) {
+            found.push(entry);
+        }
+    }
+    found
 }
 
 fn copy_name(revision: Digest) -> String {

@@ -44,7 +44,15 @@ fn is_settled(marks: &Marks) -> bool {
 /// What files and directories of files say, read again only when they are not as they were.
 pub struct Kept<T> {
     paths: Vec<PathBuf>,
-    read: Mutex<Option<(Marks, Arc<T>)>>,
+    read: Mutex<Option<Read<T>>>,
+}
+
+/// What was read.
+struct Read<T> {
+    marks: Marks,
+    /// Whether a change after the reading would show in the marks.
+    is_settled: bool,
+    value: Arc<T>,
 }
 
 impl<T> Kept<T> {
@@ -62,13 +70,15 @@ impl<T> Kept<T> {
         let mut kept = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         // Before they are read: what changes meanwhile is read again.
         let now = marks(&self.paths);
+        // What changed just now may change again and look the same: it is read once more, soon.
+        let is_settled = is_settled(&now);
         match &*kept {
-            Some((then, value)) if *then == now => Ok(Arc::clone(value)),
+            Some(last) if last.marks == now && (last.is_settled || !is_settled) => {
+                Ok(Arc::clone(&last.value))
+            }
             _ => {
                 let value = Arc::new(read()?);
-                // What changed just now may change again and look the same: it is read again.
-                let lasting = if is_settled(&now) { now } else { Marks::new() };
-                *kept = Some((lasting, Arc::clone(&value)));
+                *kept = Some(Read { marks: now, is_settled, value: Arc::clone(&value) });
                 Ok(value)
             }
         }
@@ -77,6 +87,6 @@ impl<T> Kept<T> {
     /// What they said when they could last be read.
     pub fn last(&self) -> Option<Arc<T>> {
         let kept = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref().map(|(_, value)| Arc::clone(value))
+        kept.as_ref().map(|last| Arc::clone(&last.value))
     }
 }

@@ -2,7 +2,7 @@
 //! it is followed, no FIFO waited for, and no file that has another name elsewhere is written.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -70,6 +70,19 @@ impl Dir {
         if bytes.len() as u64 > MOST {
             return Err(io::Error::other(format!("it is larger than {MOST} bytes")));
         }
+        Ok(Some(bytes))
+    }
+
+    /// The last so many bytes of a file, or all of a shorter one; none where there is none.
+    pub(super) fn read_tail(&self, name: &str, most: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut file = match self.file(name, OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let start = file.metadata()?.len().saturating_sub(most as u64);
+        file.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::with_capacity(most);
+        file.take(most as u64).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
 

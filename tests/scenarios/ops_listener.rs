@@ -46,7 +46,7 @@ fn a_file_in_the_sockets_place_stays() {
 fn a_loop_leaves_the_socket_of_another_alone_and_takes_that_of_one_that_was_killed() {
     let scene = Scene::new();
     let one = watching(&scene);
-    scene.run(&ARGS).expect(1).says("another loop answers there");
+    scene.run(&ARGS).expect(1).says("another answers there");
     assert!(answers(&scene), "the first one's is still there");
     one.signal(Signal::SIGKILL);
     one.end_of_it();
