@@ -206,3 +206,22 @@ proptest! {
         prop_assert!(sea.orphans().is_empty());
     }
 }
+
+/// What the storm found once: the fake brought a key back to life that it had called gone.
+#[test]
+fn a_key_that_was_called_gone_stays_gone_though_answers_are_lost() {
+    let mut sea = Sea::new();
+    let blows = [
+        Blow::Mood(1, Mood::LosesAnswers),
+        Blow::Connect(0, 0),
+        Blow::Mood(1, Mood::SaysGone),
+        Blow::Crash(4),
+        Blow::Mood(1, Mood::LosesAnswers),
+    ];
+    for blow in &blows {
+        let crash = sea.take(blow).unwrap_or(usize::MAX);
+        sea.pass(crash);
+    }
+    sea.calm();
+    assert!(sea.orphans().is_empty(), "{:?}", sea.orphans());
+}

@@ -76,7 +76,10 @@ impl Services {
     ) -> Answer<IssueAnswer> {
         let Behaviour { life, mood, ahead, .. } = self.behaviour(service);
         let what = match mood {
-            Mood::Well if self.tombs.contains(op) => IssueAnswer::Gone,
+            Mood::LosesAnswers if self.tombs.contains(op) => {
+                IssueAnswer::Failed(failure(Mood::Silent))
+            }
+            Mood::Well | Mood::BadKey if self.tombs.contains(op) => IssueAnswer::Gone,
             Mood::Well | Mood::BadKey | Mood::LosesAnswers => {
                 let end = later(now, life.unwrap_or_else(|| days(ask.ttl_days)));
                 let end = *self.alive.entry(op.clone()).or_insert(end);
