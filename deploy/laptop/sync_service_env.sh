@@ -8,11 +8,13 @@
 #   sync_service_env.sh --scan DIR   look for our keys in files that would be committed or uploaded
 #   --host HOST                      else `ssh_alias=` of ./.sync_connection, else data-analyst
 #   --quiet                          say errors only, for cron and hooks
+#   SC_SYNC_SECONDS                  how long the server may take, in the environment; else 60
 #
 # What cannot be fetched whole changes nothing. No key is ever printed or put on a command line, and
 # nothing is written outside of the project but a note of what was synced, in ~/.config.
 
 if [ -n "${ZSH_VERSION-}" ]; then emulate sh; fi
+set +e # each failure is looked at where it happens, also under `sh -e`
 set -u
 umask 077
 unset CDPATH
@@ -28,6 +30,7 @@ die() {
   leave 1
 }
 leave() {
+  if [ -n "$child" ]; then kill "$child" 2>/dev/null; fi
   release
   exit "$1"
 }
@@ -38,7 +41,7 @@ usage() {
 }
 
 read_options() {
-  quiet='' check='' scan='' host='' lock=''
+  quiet='' check='' scan='' host='' lock='' child='' asked=0
   while [ $# -gt 0 ]; do
     case $1 in
       --host | --scan)
@@ -86,6 +89,15 @@ digest() {
   digest=${digest%% *}
 }
 
+# How long these files in the lock are, all that there are: `lengths`.
+measure() {
+  lengths=''
+  while read -r length _; do lengths="$lengths $length"; done <<END
+$(cd "$lock" && wc -c "$@")
+END
+  lengths=${lengths% *} # without the total
+}
+
 is_number() {
   case $1 in
     '' | *[!0-9]* | 0[0-9]* | ???????????????????*) return 1 ;;
@@ -94,16 +106,20 @@ is_number() {
 
 find_host() {
   if [ -z "$host" ] && [ -r .sync_connection ]; then
+    # A carriage return at the end of a line, blanks, and quotes are not part of it.
     while IFS= read -r line || [ -n "$line" ]; do
       case $line in
         ssh_alias=*)
           host=${line#ssh_alias=}
-          host=${host%"$(printf '\r')"}
+          while :; do
+            case $host in *[[:space:]]) host=${host%?} ;; *) break ;; esac
+          done
           host=${host#[\"\']}
           host=${host%[\"\']}
           ;;
       esac
     done <.sync_connection
+    [ -n "$host" ] || warn '.sync_connection has no ssh_alias=: data-analyst is asked'
   fi
   [ -n "$host" ] || host=data-analyst
   case $host in
@@ -128,7 +144,9 @@ find_target() {
     [ -f "$target" ] || die '.env is not a file'
     [ -r "$target" ] || die '.env cannot be read'
   fi
-  [ -d "${target%/*}" ] || die "the directory of what .env leads to is not there: ${target%/*}"
+  target_dir=${target%/*}
+  [ -n "$target_dir" ] || target_dir=/
+  [ -d "$target_dir" ] || die "the directory of what .env leads to is not there: $target_dir"
 }
 
 # --- One run at a time. The lock is a directory beside what changes: it holds the temporary files,
@@ -175,6 +193,12 @@ take_lock() {
   if ! { echo "$$" >"$lock_dir/pid" && echo '*' >"$lock_dir/.gitignore" && mkdir "$lock"; } 2>/dev/null; then
     die "$lock_dir cannot be written"
   fi
+  full="$lock cannot be written: is the disk full?"
+  # What somebody that was killed had put away, see break_lock.
+  for away in "$lock_dir".*; do
+    pid=${away##*.}
+    if [ -d "$away" ] && is_number "$pid" && ! is_alive "$pid"; then rm -rf "$away"; fi
+  done
 }
 
 # kill also fails where the process is somebody else's.
@@ -215,8 +239,10 @@ release() {
 #   look: what the block holds, before anything is fetched; each document of ours that is found goes
 #         to the file span.N, for its digest to be checked
 #   plan: which bytes stay, and the new block
+#   keys: the keys between the markers and in documents, to look for
 # A line is ours if it stands in a document of ours whose digest is right; if it is a comment of our
-# making after our marker; or if it sets a variable that we know as ours, there. Nothing else is taken.
+# making after our marker; or if it sets a variable that is known as ours (by what came, by the block's
+# list, or by what was remembered), there. Nothing else is taken.
 # shellcheck disable=SC2016 # a program of awk
 reader='
 function bare(s) { sub(/[ \t\r]+$/, "", s); return s }
@@ -316,7 +342,7 @@ function is_clean(    k, starts, ends, s, e) {
   clean = span_at[k]; clean_from = s; clean_to = e
   return 1
 }
-function look(    k, state, inside, s) {
+function look(    k, state, inside, s, generation) {
   state = "none"
   for (k = 1; k <= P; k++) if (K[k] != "") state = "messy"
   if (is_clean()) {
@@ -324,15 +350,37 @@ function look(    k, state, inside, s) {
     print "clean", clean
     for (k = clean_from; k <= clean_to; k++) {
       if (T[k] != B[k]) state = "messy"
-      if (B[k] ~ /^# generation /) print "generation", substr(B[k], 14)
     }
   }
+  for (k = 1; k <= P; k++) {
+    if (K[k] != "") inside = (K[k] == "S")
+    else if (inside && B[k] ~ /^# generation [0-9]+$/ && substr(B[k], 14) + 0 >= generation + 0)
+      generation = substr(B[k], 14)
+  }
+  if (generation != "") print "generation", generation
   print "state", state
+  inside = 0
   for (k = 1; k <= P; k++) {
     if (K[k] == "S") inside = 1
     else if (K[k] == "E") inside = 0
     else if (!inside && (s = any_name(T[k])) != "") print "outside", s, line_[k]
   }
+}
+# Addresses are no secret, and short values are everywhere.
+function tell_keys(    k, inside, last, s, name, key_size, value_size) {
+  for (k = 1; k <= P; k++) {
+    if (K[k] != "") inside = (K[k] == "S")
+    if (k in span_at) last = last_of[span_at[k]]
+    name = name_of(B[k])
+    if ((!inside && k > last) || name == "") continue
+    s = substr(B[k], length(name) + 2)
+    if (length(s) < 12 || s ~ /^[a-z]+:\/\//) continue
+    print name, s > (dir "/keys")
+    print s > (dir "/values")
+    key_size += length(name) + length(s) + 2
+    value_size += length(s) + 1
+  }
+  print "keys", key_size + 0, value_size + 0, at + 0
 }
 function claim(k,    s) {
   if (own[k]) return
@@ -348,36 +396,37 @@ function claim_flag(k) {
 }
 function is_flag(s) { return s == NEWLINE || s == MADE || index(s, NAMES) == 1 }
 # What follows a START marker, up to the next marker.
-function claim_block(s,    e, k, i, n, d, w, listed, claimed, is_document, has_other, stopped) {
+function claim_block(s,    e, k, i, n, d, w, listed, claimed, is_whole, stopped) {
   own[s] = 1
   for (e = s + 1; e <= P && K[e] == ""; e++) {
     if (ends_document(B[e]) && !d) d = e
-    if (B[e] == HEADER) is_document = 1
-    if (!is_strict(B[e])) has_other = 1
     if (index(B[e], NAMES) != 1) continue
     n = split(substr(B[e], length(NAMES) + 1), w, " ")
     for (i = 1; i <= n; i++) listed[w[i]] = 1
   }
-  # The block of an older script: both markers, and nothing but variables in it.
-  if (e <= P && K[e] == "E" && !is_document && !has_other) {
-    for (k = s + 1; k < e; k++) claim(k)
-    return
-  }
+  # Between both markers a name of ours is ours wherever it stands: a dead key that stays would win
+  # over nothing, or over ours. A name that nobody knows is never taken.
+  is_whole = (e <= P && K[e] == "E")
   for (k = s + 1; k < e; k++) {
     if ((k in span_at) && verified[span_at[k]]) {
       i = last_of[span_at[k]]
       while (k < i) claim(k++)
       claim(k)
-    } else if (d ? k > d : stopped) foreign++
+    } else if (!is_whole && (d ? k > d : stopped)) leave_line(k)
     else if (is_flag(B[k])) claim_flag(k)
     else if (is_comment(B[k])) claim(k)
     else {
       n = name_of(B[k])
-      # Each variable once: the next of that name is not ours.
-      if (((n in known) || (n in listed)) && !(n in claimed)) { claimed[n] = 1; claim(k) }
-      else { stopped = 1; foreign++ }
+      # Without END each variable once: the next of that name is not ours.
+      if (((n in known) || (n in listed)) && (is_whole || !(n in claimed))) { claimed[n] = 1; claim(k) }
+      else { stopped = 1; leave_line(k) }
     }
   }
+}
+function leave_line(k,    name) {
+  foreign++
+  name = any_name(T[k])
+  if (name != "") foreign_names = foreign_names " " name
 }
 # The START marker is lost: a document of ours stands right before an END.
 function claim_headless(    r, k) {
@@ -394,7 +443,10 @@ function ends_line(k) {
 function plan(    k) {
   first_block = 1
   for (k = 1; k <= P; k++) {
-    if (K[k] == "S") { claim_block(k); first_block = 0 }
+    if (K[k] == "S") {
+      if (first_block && T[k] ~ /\r$/) turned = 1
+      claim_block(k); first_block = 0
+    }
     if (K[k] == "E") own[k] = 1
   }
   claim_headless()
@@ -404,10 +456,16 @@ function plan(    k) {
   }
   if (!placed) place()
   # The newline goes with the block, unless something follows that it keeps apart.
-  if (!put && had_newline && before_block && last_kept == before_block && ends_line(last_kept)) run--
+  # An empty line above it is not the one that the block came after. Where an editor turned all the
+  # ends of lines, there are two bytes of it; elsewhere a carriage return is not ours.
+  if (!put && had_newline && before_block && last_kept == before_block && ends_line(last_kept) &&
+      T[last_kept] != "" && !(turned && T[last_kept] == "\r")) {
+    run--
+    if (turned && T[last_kept] ~ /\r$/) run--
+  }
   flush()
   if (!put && had_made && !kept) print "unlink"
-  if (foreign) print "foreign", foreign
+  if (foreign) print "foreign", foreign foreign_names
   print "total", at
 }
 function keep(k) {
@@ -470,6 +528,7 @@ END {
   for (i = 1; i <= N; i++) cut(i)
   find_spans()
   if (mode == "look") look()
+  else if (mode == "keys") tell_keys()
   else plan()
 }
 '
@@ -514,7 +573,7 @@ look_here() {
     case $word in
       state) state=$one ;;
       clean) clean=$one ;;
-      generation) generation_here=$one ;;
+      generation) if is_number "$one"; then generation_here=$one; fi ;;
       span)
         set -- "$@" "$lock/span.$one"
         printf '%s %s\n' "$one" "$two" >>"$lock/digests" || die "$full"
@@ -572,11 +631,11 @@ find_notes() {
 }
 
 recall() {
-  memory='' floor=0 synced='' none_left='' names_before='' same_host=''
+  memory='' floor=0 synced='' none_left='' names_before='' same_host='' host_then=''
   [ -n "$id" ] || return 0
   memory=$notes/$id
   [ -r "$memory" ] || return 0
-  host_then='' generation_then=''
+  generation_then=''
   while read -r word rest; do
     case $word in
       host) host_then=$rest ;;
@@ -614,6 +673,7 @@ remember() {
 
 # Runs a script there: one line, without ', ! and \, so that each login shell (sh, fish, csh, ...)
 # hands it on as it is. Standard input is not used: what a login reads from it is not missing here.
+# shellcheck disable=SC3045 # where ulimit has no -S, there is no limit
 there() {
   set -f
   IFS='
@@ -624,9 +684,33 @@ there() {
   script=$*
   IFS=$blank
   set +f
+  # A limit on what it writes: a server that never ends must not fill the disk. It is of 512 bytes each.
+  most=$(ulimit -S -f 2>/dev/null)
+  ulimit -S -f 80000 2>/dev/null || :
   ssh -T -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=3 \
-    -o ClearAllForwardings=yes -o LogLevel=ERROR -- "$host" "sh -c '$script'" </dev/null
+    -o ClearAllForwardings=yes -o LogLevel=ERROR -- "$host" "sh -c '$script'" </dev/null &
+  child=$!
+  ulimit -S -f "$most" 2>/dev/null || :
+  asked=$((asked + 1))
+  : >"$lock/asking.$asked"
+  sh -c "$watch" sh "$lock/asking.$asked" "$lock/late" "$seconds" "$child" >/dev/null 2>&1 &
+  wait "$child"
+  code=$?
+  child=''
+  rm -f "$lock/asking.$asked"
+  return "$code"
 }
+
+# Ends ssh when the time is over. It looks each second whether that is still needed, since a signal to
+# a process that is just beginning may get lost. A program of its own, since a part of this one would
+# hold what this one writes to open, and let whoever reads it wait.
+# shellcheck disable=SC2016 # for that shell
+watch='n=0
+while [ -e "$1" ]; do
+  if [ "$n" -ge "$3" ]; then : >"$2"; kill "$4"; exit; fi
+  sleep 1
+  n=$((n + 1))
+done'
 
 # Says there which generation is held here (DESIGN, `~/.service_env_seen`).
 # shellcheck disable=SC2016 # for the server's shell
@@ -668,6 +752,15 @@ function put_line(s, name) { print s > (dir "/" name); size[name] += length(s) +
 function bad(why) { if (!wrong) wrong = why; step = 9 }
 function is_number(s) { return s ~ /^(0|[1-9][0-9]*)$/ && length(s) <= 18 }
 function is_digest(s) { return length(s) == 64 && s !~ /[^0-9a-f]/ }
+# Names that steer the shell, the loader, an interpreter or an agent.
+function is_denied(s) {
+  return s ~ /^(PATH|HOME|IFS|ENV|SHELL)$/ || s ~ /_PROXY$/ || \
+    s ~ /^(LD_|DYLD_|BASH_|PYTHON|NODE_|GIT_|SSH_|ANTHROPIC_|CLAUDE_)/
+}
+function is_value(s) {
+  if (sub(/[=][=]?$/, "", s) && s ~ /:$/) return 0
+  return length(s) <= 4096 && s ~ /^[A-Za-z0-9_.+\/:@%,-]+$/
+}
 function begin_part() { part++; got = 0; filled = (want[part] == 0); if (part > parts) step = 3 }
 function env_line(s,    name, w) {
   lines++
@@ -684,8 +777,11 @@ function env_line(s,    name, w) {
     split(s, w, " ")
     if (s != "# end " variables + 0 " variables sha256 " w[6] || !is_digest(w[6])) bad("an end line that is wrong")
     ended = w[6]
-  } else if (s ~ /^[A-Z][A-Z0-9_]*=[A-Za-z0-9_.+\/:@%,=-]+$/) {
+  } else if (s ~ /^[A-Z][A-Z0-9_]*=/) {
     name = substr(s, 1, index(s, "=") - 1)
+    if (length(name) > 64) bad("a name that is too long")
+    if (is_denied(name)) bad("it would set " name)
+    if (!is_value(substr(s, length(name) + 2))) bad("a value that is read in more than one way")
     if (name in names) bad("a variable twice")
     names[name] = ++variables; all = all " " name
     put_line(name, "known")
@@ -757,6 +853,8 @@ fetch() {
   script="N=$now-$$; I=${id:-0}; G=$told; ${send_files%%TELL*}$tell_held${send_files#*TELL}"
   there "$script" >"$lock/came" 2>"$lock/said"
   ended=$?
+  [ ! -e "$lock/late" ] || refuse "$host has not answered in full within $seconds seconds"
+  [ "$ended" = 0 ] || refuse "$host could not be reached, or the connection broke (ssh ended with $ended)"
   awk -v BINMODE=3 -v dir="$lock" -v mark="$mark" "$opener" stage=facts "$lock/facts" \
     stage=came "$lock/came" >"$lock/answer" || die 'what the server sent cannot be read'
   answer='' generation='' variables='' names='' sizes=''
@@ -769,7 +867,6 @@ fetch() {
       *) answer=$word why=$rest ;;
     esac
   done <"$lock/answer"
-  [ "$ended" = 0 ] || refuse "$host could not be reached, or the connection broke (ssh ended with $ended)"
   case $answer in
     whole) generation=${why% *} variables=${why#* } ;;
     none) no_files ;;
@@ -777,26 +874,35 @@ fetch() {
     bad) refuse "what $host sent is not whole: $why" ;;
     *) refuse "$host sent nothing that the sync knows" ;;
   esac
-  there_are=''
-  while read -r one _; do there_are="$there_are $one"; done <<END
-$(cd "$lock" && wc -c known body env expected)
-END
-  [ "${there_are% *}" = " $sizes" ] || die "$full"
+  measure known body env expected
+  [ "$lengths" = " $sizes" ] || die "$full"
   compare_skills
 }
 
+# An older one brings keys back that are revoked. What is remembered counts, and what stands in the
+# block: one of them may have come out of a backup.
 check_generation() {
-  if [ -n "$held" ] && [ "$state" != none ]; then floor=$held; fi
+  read -r env_digest _ <"$lock/expected"
+  if [ "$state" != none ] && [ "${generation_here:-0}" -gt "$floor" ]; then floor=$generation_here; fi
+  way_out="if that is right, remove the block from .env${memory:+, and $memory}"
   [ "$generation" -ge "$floor" ] || refuse \
-    "$host has generation $generation, which is older than $floor, the one that was here${memory:+ (if that is right, remove the block from .env, and $memory)}"
+    "$host has generation $generation, which is older than $floor, the one that was here ($way_out)"
+  # That of another server may have the same number.
+  if [ -n "$host_then" ] && [ -z "$same_host" ]; then return 0; fi
+  if [ "$generation" = "$held" ] && [ -n "$digest_here" ] && [ "$digest_here" != "$env_digest" ]; then
+    refuse "$host has another generation $generation than the one that is here ($way_out)"
+  fi
+}
+
+# What another program said, without what a terminal would obey.
+relay() {
+  tr -cd '\n -~' <"$1" | while IFS= read -r line; do complain "  $line"; done
 }
 
 # Nothing can be had: everything stays as it is.
 refuse() {
-  complain "$1. Nothing was changed."
-  if [ -s "$lock/said" ]; then
-    tr -cd '\n -~' <"$lock/said" | while IFS= read -r line; do complain "  $line"; done
-  fi
+  complain "$(printf '%s' "$1" | tr -cd ' -~'). Nothing was changed."
+  relay "$lock/said"
   tell_age
   leave 1
 }
@@ -884,7 +990,6 @@ compare_skills() {
 
 # Whether the block changes.
 compare_env() {
-  read -r env_digest _ <"$lock/expected"
   env_changes=1
   if [ "$state" = clean ] && [ "$digest_here" = "$env_digest" ] && [ "$variables" != 0 ]; then env_changes=''; fi
   if [ "$state" = none ] && [ "$variables" = 0 ]; then env_changes=''; fi
@@ -898,7 +1003,7 @@ make_env() {
   : >"$lock/was"
   read_env mode=plan put="$put" made="$made" stage=known "$lock/known" stage=sums "$lock/sums" \
     stage=new "$lock/env" stage=here >"$lock/ops" || die '.env cannot be read'
-  kept=0 unlink='' foreign=0 total=''
+  kept=0 unlink='' foreign=0 foreign_names='' total=''
   [ -n "$put" ] || : >"$lock/block"
   build >"$lock/new" || die "$full"
   { read -r block _ && read -r built _ && read -r size _; } <<END
@@ -911,7 +1016,7 @@ END
       newline) kept=$((kept + 1)) ;;
       block) meant=$one ;;
       unlink) unlink=1 ;;
-      foreign) foreign=$one ;;
+      foreign) foreign=$one foreign_names=$two ;;
       total) total=$one ;;
     esac
   done <"$lock/ops"
@@ -1029,16 +1134,21 @@ warn_of_others() {
   if command -v git >/dev/null 2>&1; then
     git check-ignore -q .env 2>/dev/null
     [ $? != 1 ] || warn 'git does not ignore .env, which holds keys: add a line ".env" to .gitignore'
-  elif [ -f .gitignore ] && ! grep -q '^/*\.env[*]*[[:space:]]*$' .gitignore; then
+    if [ -h .env ]; then
+      git -C "$target_dir" check-ignore -q -- "${target##*/}" 2>/dev/null
+      [ $? != 1 ] || warn "git does not ignore $target, which .env leads to, and which holds keys"
+    fi
+  elif [ -f .gitignore ] && ! grep -q '^/*[*]*\.env[*]*[[:space:]]*$' .gitignore; then
     warn '.gitignore has no line ".env": it holds keys'
   fi
 }
 
 sync_() {
+  seconds=${SC_SYNC_SECONDS-60}
+  if ! is_number "$seconds" || [ "$seconds" = 0 ]; then die 'SC_SYNC_SECONDS is no number of seconds'; fi
   find_host
   find_target
   take_lock
-  full="$lock cannot be written: is the disk full?"
   now=''
   find_notes
   look_here
@@ -1075,7 +1185,7 @@ sync_() {
   remember
   say "Done: generation $generation is here."
   [ -z "$env_changes" ] || [ "$foreign" = 0 ] ||
-    warn "$foreign lines stood inside of a broken block; they are yours, and stand below it now"
+    warn "$foreign lines between the markers are not known as ours and stay in .env, outside of them${foreign_names:+: $foreign_names}"
   [ -n "$quiet" ] || warn_of_others
   acknowledge
   leave 0
@@ -1085,57 +1195,108 @@ sync_() {
 
 scan_for_keys() {
   find_target
+  case $scan in -*) scan=./$scan ;; esac
   [ -d "$scan" ] || die "$scan is not a directory"
   take_lock
-  : >"$lock/keys"
-  if [ -e "$target" ]; then
-    # Addresses are no secret, and short values are everywhere.
-    awk '{ sub(/\r$/, "") }
-      $0 == "# --- SERVICE CONNECTOR START ---" { inside = 1 }
-      $0 == "# --- SERVICE CONNECTOR END ---" { inside = 0 }
-      inside && /^[A-Z][A-Z0-9_]*=/ {
-        value = substr($0, index($0, "=") + 1)
-        if (length(value) >= 12 && value !~ /^[a-z]+:\/\//) print substr($0, 1, index($0, "=") - 1), value
-      }' "$target" >"$lock/keys" || die '.env cannot be read'
-  fi
+  collect_keys
   if ! [ -s "$lock/keys" ]; then
     say 'There are no keys of ours in .env to look for.'
     leave 0
   fi
-  sed 's/^[^ ]* //' "$lock/keys" >"$lock/values"
   values=$(cd "$lock" && pwd -P)/values
-  own_place=$(cd "${target%/*}" && pwd -P)/${target##*/}
+  own_place=$(cd "$target_dir" && pwd -P)/${target##*/}
   git_there=''
   if [ "$(git -C "$scan" rev-parse --is-inside-work-tree 2>/dev/null)" = true ]; then git_there=1; fi
-  files_to_scan | (cd "$scan" && xargs -0 grep -lsF -f "$values" --) >"$lock/hits" 2>/dev/null
   count=0
-  while IFS= read -r file; do
-    [ -n "$git_there" ] || [ "$(cd "$scan/${file%/*}" && pwd -P)/${file##*/}" != "$own_place" ] || continue
-    tr '\000' '\001' <"$scan/$file" | awk 'stage == "keys" { value[$1] = $2; next }
-      { for (name in value) if (index($0, value[name])) print FNR, name }' \
-      stage=keys "$lock/keys" stage=file - | sort -n -k 1,1 >"$lock/found"
-    while read -r line name; do
-      printf '%s:%s: %s\n' "${file#./}" "$line" "$name"
-      count=$((count + 1))
-    done <"$lock/found"
-  done <"$lock/hits"
-  if [ "$count" = 0 ]; then
-    say "No key of .env is in a file that would be committed or uploaded from $scan."
-    leave 0
+  : >"$lock/staged"
+  find_hits 2>"$lock/errors"
+  tell_hits
+  # What was listed and is not there, and what is listed apart, is no trouble.
+  grep -v -e 'No such file or directory' -e 'Is a directory' "$lock/errors" >"$lock/trouble"
+  [ $? -le 1 ] || die "$full"
+  # On a full disk there is no room for this either.
+  { echo end >>"$lock/hits" && echo end >>"$lock/errors"; } 2>/dev/null || die "$full"
+  if [ -s "$lock/trouble" ]; then
+    complain "not all of $scan could be looked through:"
+    relay "$lock/trouble"
   fi
-  complain "keys stand in files that would be committed or uploaded; if one already was, disconnect and connect its service again"
-  leave 2
+  if [ "$count" != 0 ]; then
+    complain "keys stand in files that would be committed or uploaded; if one already was, disconnect and connect its service again"
+    leave 2
+  fi
+  [ ! -s "$lock/trouble" ] || leave 1
+  say "No key of .env is in a file that would be committed or uploaded from $scan."
+  leave 0
 }
 
-# What git would commit; where there is no git, everything.
-files_to_scan() (
-  cd "$scan" || exit 1
-  if [ -n "$git_there" ]; then
-    git ls-files -z --cached --others --exclude-standard
-  else
-    find . -type f ! -path '*/.git/*' ! -path '*/.service_env.lock/*' -print0
+# The keys in `.env`, found as the merge finds them.
+collect_keys() {
+  take_copy
+  { : >"$lock/keys" && : >"$lock/values"; } || die "$full"
+  sizes=''
+  read_env mode=keys stage=here >"$lock/facts" || die '.env cannot be read'
+  while read -r word rest; do
+    if [ "$word" = keys ]; then sizes=$rest; fi
+  done <"$lock/facts"
+  [ -n "$sizes" ] || die '.env cannot be read'
+  measure keys values here
+  [ "$lengths" = " $sizes" ] || die "$full"
+}
+
+# Files with a key in them: `hits`, a line each, and `staged`, the place of the repository and the name
+# there in a line each, of what would be committed though it is not in the file any more.
+find_hits() {
+  if [ -z "$git_there" ]; then
+    (cd "$scan" && find . -type f ! -path '*/.git/*' ! -path '*/.service_env.lock*/*' -print0 | with_keys) \
+      >"$lock/hits"
+    return
   fi
-)
+  : >"$lock/hits"
+  # Git looks into no other repository that is inside.
+  (cd "$scan" && echo ./.git && find . -name .git ! -path ./.git -prune -print) >"$lock/places"
+  while IFS= read -r place; do
+    place=${place%/.git}
+    (
+      cd "$scan/$place" || { echo "$place cannot be entered" >&2 && exit; }
+      git ls-files -z --cached --others --exclude-standard | with_keys |
+        while IFS= read -r file; do printf '%s/%s\n' "$place" "$file"; done
+    ) >>"$lock/hits"
+    (
+      cd "$scan/$place" 2>/dev/null || exit
+      git grep --cached -lzF -f "$values" | tr '\000' '\n' |
+        while IFS= read -r file; do printf '%s\n%s\n' "$place" "$file"; done
+    ) >>"$lock/staged"
+  done <"$lock/places"
+}
+
+with_keys() { xargs -0 grep -lF -f "$values" --; }
+
+tell_hits() {
+  while IFS= read -r file; do
+    [ -n "$git_there" ] || [ "$(cd "$scan/${file%/*}" && pwd -P)/${file##*/}" != "$own_place" ] || continue
+    { cat "$scan/$file" 2>/dev/null; } | tell_lines "${file#./}"
+    count_lines || echo "$file has an odd name, or was just changed" >>"$lock/errors"
+  done <"$lock/hits"
+  while IFS= read -r place && IFS= read -r file; do
+    if grep -qxF -e "$place/$file" "$lock/hits"; then continue; fi
+    file=$place/$file
+    (cd "$scan/$place" && git show ":./${file#"$place"/}" 2>/dev/null) | tell_lines "${file#./} (staged)"
+    count_lines || echo "$file has an odd name, or was just changed" >>"$lock/errors"
+  done <"$lock/staged"
+}
+
+# Where which key is in this text; never the key.
+tell_lines() {
+  tr '\000' '\001' | awk 'stage == "keys" { value[$1] = substr($0, length($1) + 2); next }
+    { for (name in value) if (index($0, value[name])) print FNR, name }' \
+    stage=keys "$lock/keys" stage=file - | sort -n -k 1,1 >"$lock/found"
+  while read -r line name; do printf '%s:%s: %s\n' "$1" "$line" "$name"; done <"$lock/found"
+}
+
+count_lines() {
+  [ -s "$lock/found" ] || return 1
+  count=$((count + 1))
+}
 
 main() {
   read_options "$@"

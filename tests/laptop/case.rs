@@ -16,6 +16,8 @@ pub struct Case {
 enum Part {
     Foreign(Vec<u8>),
     Ours(String),
+    /// A variable of this name between the markers, with nothing else that says whose it is.
+    Old(String, String),
     /// Between somebody's unended line and our block.
     NewlineOfOurs,
 }
@@ -27,19 +29,18 @@ impl Case {
         for part in &self.parts {
             match part {
                 Part::Foreign(foreign) => bytes.extend_from_slice(foreign),
-                Part::Ours(ours) => bytes.extend_from_slice(ours.as_bytes()),
+                Part::Ours(ours) | Part::Old(_, ours) => bytes.extend_from_slice(ours.as_bytes()),
                 Part::NewlineOfOurs => bytes.push(b'\n'),
             }
         }
         (!self.absent).then_some(bytes)
     }
 
-    /// What must be left when nothing of ours is there any more.
-    pub fn without_us(&self) -> Option<Vec<u8>> {
+    /// What must be left when nothing of ours is there any more, after these files were.
+    pub fn without_us(&self, files: &Files) -> Option<Vec<u8>> {
         let mut bytes: Vec<u8> = Vec::new();
         for part in &self.parts {
-            let Part::Foreign(foreign) = part else { continue };
-            append(&mut bytes, foreign);
+            append(&mut bytes, part.foreign(files));
         }
         (!self.absent).then_some(bytes)
     }
@@ -53,9 +54,7 @@ impl Case {
                 self.block(&mut bytes, files);
                 placed = true;
             }
-            if let Part::Foreign(foreign) = part {
-                append(&mut bytes, foreign);
-            }
+            append(&mut bytes, part.foreign(files));
         }
         if !placed {
             self.block(&mut bytes, files);
@@ -102,6 +101,19 @@ impl Case {
 
     fn of(form: &'static str, parts: Vec<Part>) -> Self {
         Self { parts, form, absent: false }
+    }
+}
+
+impl Part {
+    /// What of it must stay. A name that nobody knows is never taken.
+    fn foreign(&self, files: &Files) -> &[u8] {
+        match self {
+            Self::Foreign(foreign) => foreign,
+            Self::Old(name, line) if files.variables.iter().all(|(known, _)| known != name) => {
+                line.as_bytes()
+            }
+            _ => &[],
+        }
     }
 }
 
@@ -167,27 +179,37 @@ fn older_script(rng: &mut Rng, old: &Files) -> Case {
     let above = Part::Foreign(foreign(rng, 5, true));
     let below = Part::Foreign(tail(rng, 5));
     // What it got need not have been a file of ours.
-    let body = if rng.bool() { old.env() } else { variables(old) };
-    Case::of("an older script's", vec![above, Part::Ours(format!("{START}{body}{END}")), below])
+    let mut parts = vec![above];
+    parts.extend(older_block(rng.bool(), old, false));
+    parts.push(below);
+    Case::of("an older script's", parts)
 }
 
 /// The same, where the user's last line had no newline, and neither had what came.
 fn older_script_glued(rng: &mut Rng, old: &Files) -> Case {
     let mut above = foreign(rng, 5, true);
     above.extend_from_slice(b"LAST_LINE=glued");
-    let body = if rng.bool() { old.env() } else { variables(old) };
-    let block = format!("{START}{}{END}", body.trim_end());
-    let mut parts = vec![Part::Foreign(above), Part::Ours(block)];
+    let mut parts = vec![Part::Foreign(above)];
+    parts.extend(older_block(rng.bool(), old, true));
     if rng.bool() {
         parts.push(Part::Foreign(tail(rng, 5)));
     }
     Case::of("an older script's, glued", parts)
 }
 
-fn variables(files: &Files) -> String {
-    let lines: Vec<_> =
-        files.variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-    lines.concat()
+/// Around a file of ours, or around variables alone; the last of its lines may be glued to the END.
+fn older_block(is_document: bool, old: &Files, glued: bool) -> Vec<Part> {
+    let end = |text: String| if glued { text.trim_end().to_owned() } else { text };
+    if is_document {
+        return vec![Part::Ours(format!("{START}{}{END}", end(old.env())))];
+    }
+    let last = old.variables.len() - 1;
+    let old = old.variables.iter().enumerate().map(|(at, (name, value))| {
+        let line = format!("{name}={value}\n");
+        Part::Old(name.clone(), if at == last { end(line) } else { line })
+    });
+    let start = Part::Ours(START.to_owned());
+    [start].into_iter().chain(old).chain([Part::Ours(END.to_owned())]).collect()
 }
 
 fn no_end(rng: &mut Rng, old: &Files) -> Case {

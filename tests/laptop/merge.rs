@@ -167,7 +167,7 @@ fn differs(dir: &Path, case: &Case, files: &Files) -> Option<String> {
     if second.is_some_and(|second| second.ino() != meta.ino()) {
         return Some("the same once more changed it".to_owned());
     }
-    let (last, without_us) = (read("project/.env"), case.without_us());
+    let (last, without_us) = (read("project/.env"), case.without_us(files));
     if last != without_us {
         return Some(format!("disconnected: {:?}, not {:?}", shown(last), shown(without_us)));
     }
