@@ -16,10 +16,11 @@ use dir::Dir;
 
 /// The log's name.
 const LOG: &str = "log.jsonl";
-/// The log is cut to half of this when it is longer.
-const MAX_LINES: usize = 10_000;
-/// So many bytes of its end have the last two revisions, as a rule.
-const TAIL: usize = 64 << 10;
+/// The log is cut to half of this when it is longer, in bytes: some ten thousand lines.
+const MAX_LOG: u64 = 2 * HALF_LOG as u64;
+const HALF_LOG: usize = 1 << 20;
+/// So much of its end is read first.
+const TAIL: usize = 16 << 10;
 /// How many contents are kept: never fewer than the first, and more only up to the others.
 const KEEP: std::ops::RangeInclusive<usize> = 2..=20;
 const KEEP_BYTES: u64 = 64 << 20;
@@ -92,14 +93,22 @@ impl History {
     /// # Errors
     /// When the log cannot be read.
     pub fn last_two(&self) -> Result<Vec<Entry>, HistoryError> {
-        let Some(dir) = self.open()? else { return Ok(Vec::new()) };
+        self.open()?.map_or_else(|| Ok(Vec::new()), |dir| self.last(&dir, 2))
+    }
+
+    /// The newest entry of each of the last so many revisions, newest first.
+    fn last(&self, dir: &Dir, revisions: usize) -> Result<Vec<Entry>, HistoryError> {
         // As a rule they are at the end: of a long log no more is read.
-        let tail = dir.read_tail(LOG, TAIL).map_err(self.failed("read", LOG))?.unwrap_or_default();
-        let found = newest_two(&String::from_utf8_lossy(&tail));
-        if found.len() == 2 || tail.len() < TAIL {
-            return Ok(found);
+        let mut most = TAIL;
+        loop {
+            let tail = dir.read_tail(LOG, most).map_err(self.failed("read", LOG))?;
+            let tail = tail.unwrap_or_default();
+            let found = newest(&String::from_utf8_lossy(&tail), revisions);
+            if found.len() == revisions || tail.len() < most {
+                return Ok(found);
+            }
+            most *= 4;
         }
-        Ok(newest_two(&self.log_in(&dir)?))
     }
 
     /// The newest contents that are kept and whole, with their file.
@@ -108,15 +117,8 @@ impl History {
     /// When the log cannot be read.
     pub fn last_good(&self) -> Result<Option<(PathBuf, Vec<u8>)>, HistoryError> {
         let Some(dir) = self.open()? else { return Ok(None) };
-        let mut tried = Vec::new();
-        for entry in self.log_in(&dir)?.lines().rev().filter_map(entry) {
-            if tried.contains(&entry.revision) {
-                continue;
-            }
-            if tried.len() > *KEEP.end() {
-                break;
-            }
-            tried.push(entry.revision);
+        // One more than are kept: a crash may have come before the newest was written.
+        for entry in self.last(&dir, *KEEP.end() + 1)? {
             let name = copy_name(entry.revision);
             match dir.read(&name).map_err(self.failed("read", &name))? {
                 Some(bytes) if Digest::of(&bytes) == entry.revision => {
@@ -133,8 +135,7 @@ impl History {
     pub fn kept(&self) -> Vec<Vec<u8>> {
         let Ok(Some(dir)) = self.open() else { return Vec::new() };
         let names = dir.names();
-        let copies =
-            names.iter().filter(|name| name.strip_suffix(".yaml").is_some() && is_copy(name));
+        let copies = names.iter().filter(|name| is_whole(name) && is_copy(name));
         // One more than are kept: a crash may have come before the oldest was removed.
         copies.take(*KEEP.end() + 1).filter_map(|name| dir.read(name).ok().flatten()).collect()
     }
@@ -157,8 +158,7 @@ impl History {
         if !dir.read(&copy).is_ok_and(is_kept) {
             dir.put(&copy, bytes, mode).map_err(self.failed("write", &copy))?;
         }
-        let log = self.log_in(&dir)?;
-        append(&dir, &log, entries, mode).map_err(self.failed("write", LOG))?;
+        append(&dir, entries, mode).map_err(self.failed("write", LOG))?;
         dir.sync().map_err(self.failed("write", ""))?;
         self.prune(&dir)
     }
@@ -172,13 +172,27 @@ impl History {
 
     /// Removes the oldest contents. What cannot be removed is tried again the next time.
     fn prune(&self, dir: &Dir) -> Result<(), HistoryError> {
+        // What a crash left half written ends in `.new`; we hold the lock, so it is nobody's.
+        let (copies, unfinished): (Vec<String>, Vec<String>) =
+            dir.names().into_iter().filter(|name| is_copy(name)).partition(|n| is_whole(n));
+        let bytes: u64 = copies.iter().filter_map(|name| dir.length(name)).sum();
+        let mut gone = unfinished;
+        if copies.len() > *KEEP.end() || bytes > KEEP_BYTES {
+            let kept = self.to_keep(dir)?;
+            gone.extend(copies.into_iter().filter(|name| !kept.contains(name)));
+        }
+        for name in gone {
+            dir.remove(&name).ok(); // another time
+        }
+        Ok(())
+    }
+
+    /// The names of the newest contents, as many as there is room for.
+    fn to_keep(&self, dir: &Dir) -> Result<Vec<String>, HistoryError> {
         let mut kept = Vec::new();
         let mut bytes = 0;
-        for entry in self.log_in(dir)?.lines().rev().filter_map(entry) {
+        for entry in self.last(dir, *KEEP.end() + 1)? {
             let name = copy_name(entry.revision);
-            if kept.contains(&name) {
-                continue;
-            }
             let Some(length) = dir.length(&name) else { continue };
             bytes += length;
             if kept.len() >= *KEEP.end() || (kept.len() >= *KEEP.start() && bytes > KEEP_BYTES) {
@@ -186,25 +200,26 @@ impl History {
             }
             kept.push(name);
         }
-        for name in dir.names() {
-            // What a crash left half written ends in `.new`; we hold the lock, so it is nobody's.
-            if is_copy(&name) && !kept.contains(&name) {
-                dir.remove(&name).ok(); // another time
-            }
-        }
-        Ok(())
+        Ok(kept)
     }
 }
 
-/// The newest entries of the last two revisions, newest first.
-fn newest_two(log: &str) -> Vec<Entry> {
+/// The newest entry of each of the last so many revisions, newest first.
+fn newest(log: &str, revisions: usize) -> Vec<Entry> {
     let mut found: Vec<Entry> = Vec::new();
-    for entry in log.lines().rev().filter_map(entry) {
-        if found.len() == 2 {
-            break;
+    let mut same = String::new();
+    for line in log.lines().rev() {
+        // Many lines may be of one revision: they are not parsed.
+        if !same.is_empty() && line.ends_with(&same) {
+            continue;
         }
+        let Some(entry) = entry(line) else { continue };
         if found.iter().all(|newer| newer.revision != entry.revision) {
+            same = format!("\"{}\"}}", entry.revision);
             found.push(entry);
+            if found.len() == revisions {
+                break;
+            }
         }
     }
     found
@@ -220,29 +235,34 @@ fn is_copy(name: &str) -> bool {
     stem.is_some_and(|stem| stem.parse::<Digest>().is_ok())
 }
 
+fn is_whole(copy: &str) -> bool {
+    copy.strip_suffix(".yaml").is_some()
+}
+
 /// What a line says, if it is whole.
 fn entry(line: &str) -> Option<Entry> {
     serde_json::from_str(line).ok()
 }
 
-/// Adds lines to the log, which says `old` so far.
-fn append(dir: &Dir, old: &str, entries: &[Entry], mode: u32) -> io::Result<()> {
+/// Adds lines to the log.
+fn append(dir: &Dir, entries: &[Entry], mode: u32) -> io::Result<()> {
     let mut lines = String::new();
-    if !old.is_empty() && !old.ends_with('\n') {
-        lines.push('\n'); // what a crash cut short stays a line of its own
-    }
     for entry in entries {
         lines.push_str(&serde_json::to_string(entry)?);
         lines.push('\n');
     }
-    let count = old.lines().count();
-    if count + entries.len() > MAX_LINES {
-        let kept: Vec<&str> = old.lines().skip(count - MAX_LINES / 2).collect();
-        let kept = format!("{}\n{}", kept.join("\n"), lines.trim_start());
-        return dir.put(LOG, kept.as_bytes(), mode);
-    }
-    if old.is_empty() {
+    let Some(length) = dir.length(LOG) else {
         return dir.put(LOG, lines.as_bytes(), mode); // never there without its mode
+    };
+    let end = dir.read_tail(LOG, 1)?.unwrap_or_default();
+    if end.last().is_some_and(|last| *last != b'\n') {
+        lines.insert(0, '\n'); // what a crash cut short stays a line of its own
     }
-    dir.append(LOG, lines.as_bytes())
+    if length + lines.len() as u64 <= MAX_LOG {
+        return dir.append(LOG, lines.as_bytes());
+    }
+    let half = dir.read_tail(LOG, HALF_LOG)?.unwrap_or_default();
+    // Its first line may be cut.
+    let from = half.iter().position(|byte| *byte == b'\n').map_or(half.len(), |end| end + 1);
+    dir.put(LOG, &[&half[from..], lines.as_bytes()].concat(), mode)
 }

@@ -288,6 +288,7 @@ impl Store {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&path, flags).map_err(database(&path))?;
         connection.busy_timeout(schema::BUSY).map_err(database(&path))?;
+        schema::plan_once(&connection).map_err(database(&path))?;
         schema::check(&connection, &path)?;
         let instance =
             read_instance(&connection, &path)?.ok_or_else(|| StoreError::Missing(path.clone()))?;

@@ -13,6 +13,7 @@ mod serve;
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
@@ -37,8 +38,8 @@ pub use serve::{SOCKET_MODE, serve};
 
 /// The largest body that is read, in bytes.
 const MOST_BYTES: usize = 4096;
-/// So many read files at once: each may open a database.
-const ASKING: usize = 8;
+/// So many more than there are cores read files at once: one waits for a disk, as a rule.
+const ASKING: usize = 1;
 /// Clicks of one person at once.
 const BURST: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// And then, a second.
@@ -93,7 +94,7 @@ pub fn router(
         config,
         clicks,
         seats: Mutex::default(),
-        asking: Semaphore::new(ASKING),
+        asking: Semaphore::new(thread::available_parallelism().map_or(1, usize::from) + ASKING),
         stop,
     });
     let changing = OpenApiRouter::new()

@@ -23,8 +23,10 @@ version: 1
 identity:
   jwt: { bearer: true, algorithm: HS256, key_file: portal.key, issuer: bench, audience: bench }
 ";
-const CLIENTS: usize = 64;
+const CLIENTS: u32 = 64;
 const CLICKS: usize = 10_000;
+/// How often each of them clicks where they do not click on and on: 1,000 clicks a second in all.
+const PACE: Duration = Duration::from_millis(64);
 
 /// Clicks of many at once, beside what the disk takes to make a file and its name durable.
 pub fn clicks(users: usize) {
@@ -37,38 +39,51 @@ pub fn clicks(users: usize) {
     println!("  a file and its name durable  {pair:.2?}");
     let portal = Portal::open(dir.path(), &[]);
     portal.visit().click("disconnect", 0, 0); // the first reads all of a file that was made by hand
+    for pace in [None, Some(PACE)] {
+        let began = Instant::now();
+        let mut times = many_click(&portal, users, pace);
+        let rate = CLICKS as u128 * 1000 / began.elapsed().as_millis();
+        times.sort_unstable();
+        let p99 = at(&times, 99);
+        let pairs = p99.as_secs_f64() / pair.as_secs_f64();
+        let what = match pace {
+            None => format!("{CLIENTS} clients, on and on"),
+            Some(pace) => format!("the same, each {pace:?}"),
+        };
+        println!("  {what:<28} {rate} acknowledged edits/s, p99 {p99:.1?} ({pairs:.0} pairs)");
+    }
+}
+
+/// How long each click took. With a pace, each client clicks once in so long, whether the click before
+/// was answered in time or not: what it waits for that counts, too.
+fn many_click(portal: &Portal, users: usize, pace: Option<Duration>) -> Vec<Duration> {
     let next = AtomicUsize::new(0);
-    let began = Instant::now();
-    let mut times: Vec<Duration> = thread::scope(|threads| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|_| {
-                threads.spawn(|| {
-                    let mut visit = portal.visit();
-                    let mut times = Vec::new();
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number >= CLICKS {
-                            return times;
-                        }
-                        let what = if (number / users).is_multiple_of(2) {
-                            "disconnect"
-                        } else {
-                            "connect"
-                        };
-                        times.push(visit.click(what, number % users, 1));
-                    }
-                })
-            })
-            .collect();
+    let (next, began) = (&next, Instant::now());
+    let client = |number: u32| {
+        move || {
+            let mut visit = portal.visit();
+            let mut times = Vec::new();
+            let mut due = pace.map(|pace| began + pace * number / CLIENTS);
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= CLICKS {
+                    return times;
+                }
+                let what =
+                    if (number / users).is_multiple_of(2) { "disconnect" } else { "connect" };
+                let late = due.map_or(Duration::ZERO, |due| {
+                    thread::sleep(due.saturating_duration_since(Instant::now()));
+                    due.elapsed()
+                });
+                times.push(late + visit.click(what, number % users, 1));
+                due = due.zip(pace).map(|(due, pace)| due + pace);
+            }
+        }
+    };
+    thread::scope(|threads| {
+        let clients: Vec<_> = (0..CLIENTS).map(|number| threads.spawn(client(number))).collect();
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
-    });
-    let rate = CLICKS as u128 * 1000 / began.elapsed().as_millis();
-    times.sort_unstable();
-    let p99 = at(&times, 99);
-    let pairs = p99.as_secs_f64() / pair.as_secs_f64();
-    println!(
-        "  {CLIENTS} clients at once           {rate} acknowledged edits/s, p99 {p99:.1?} ({pairs:.0} pairs)"
-    );
+    })
 }
 
 /// One who clicks, and one who looks, in a fleet; then the way from the click to the key.

@@ -36,6 +36,10 @@ pub fn run(users: usize) {
     println!("  start to ready               {:.1?}", began.elapsed());
     watching.is_quiet();
     println!("  memory after the first pass  {} MB", watching.megabytes());
+    let cpu = watching.cpu();
+    thread::sleep(IDLE);
+    let share = 100.0 * watching.cpu().saturating_sub(cpu).as_secs_f64() / IDLE.as_secs_f64();
+    println!("  processor while idle         {share:.2} %");
     let mut changes: Vec<Duration> = (0..RUNS)
         .map(|number| {
             let clicked = click(dir.path(), number * (users / RUNS), 1);
@@ -48,10 +52,6 @@ pub fn run(users: usize) {
         .collect();
     changes.sort_unstable();
     println!("  one user's change to the end {:.1?}", changes[RUNS / 2]);
-    let cpu = watching.cpu();
-    thread::sleep(IDLE);
-    let share = 100.0 * watching.cpu().saturating_sub(cpu).as_secs_f64() / IDLE.as_secs_f64();
-    println!("  processor while idle         {share:.2} %");
     println!("  memory in the end            {} MB", watching.megabytes());
 }
 

@@ -109,7 +109,7 @@ impl Portal {
         }
         let change = match click {
             // Who connects again what did not come wants it to be tried again.
-            Click::Connect { service, ttl_days: None } if self.is_failing(who, service) => {
+            Click::Connect { service, ttl_days: None } if self.is_failing(who, service)? => {
                 let (user, service) = (who.user.clone(), service.clone());
                 Change::Retry { user, service, at: readable(self.now()) }
             }
@@ -130,9 +130,13 @@ impl Portal {
         if is_something { Ok(()) } else { Err(PortalError::NoService(id.clone())) }
     }
 
-    fn is_failing(&self, who: &Known, service: &ServiceId) -> bool {
+    fn is_failing(&self, who: &Known, service: &ServiceId) -> Result<bool, PortalError> {
+        // What is not wanted cannot fail: as a rule it need not be looked at.
+        if !self.desired()?.0.user(&who.user)?.connections.contains_key(service) {
+            return Ok(false);
+        }
         let found = self.connection(who, service).ok().flatten();
-        found.is_some_and(|found| found.can.contains(&Can::Retry))
+        Ok(found.is_some_and(|found| found.can.contains(&Can::Retry)))
     }
 
     /// Offboards somebody.

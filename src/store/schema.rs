@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, FileControl, TransactionBehavior};
 
 use super::{StoreError, database};
@@ -189,10 +190,16 @@ CREATE TABLE laptop (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Has each statement planned once, and not again for each value that is bound to it.
+pub(super) fn plan_once(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
+}
+
 /// What every writer sets on its connection.
 pub(super) fn prepare_writer(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let prepare = || {
         connection.busy_timeout(BUSY)?;
+        plan_once(connection)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "foreign_keys", true)?;
