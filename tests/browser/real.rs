@@ -3,20 +3,20 @@
 use std::fs;
 
 use serde_json::json;
-use service_connector::example_service::Kind;
+use service_connector::example_service::{Fault, Kind, On};
 
 use crate::chrome::Chrome;
 use crate::clicks::connect_sync_and_disconnect;
 use crate::door::{Door, PAGE};
-use crate::scene::Scene;
+use crate::scene::{DAY, Scene};
 
-/// The portal, with the registry's pictures.
-fn open(scene: &Scene) -> Door {
+/// The portal, with the registry's pictures and these arguments.
+fn open(scene: &Scene, args: &[&str]) -> Door {
     for id in ["crm", "invoicing", "purchase_orders"] {
         let picture = format!("{}/registry/{id}.svg", env!("CARGO_MANIFEST_DIR"));
         fs::copy(picture, scene.path(&format!("registry/{id}.svg"))).unwrap();
     }
-    Door::open(scene)
+    Door::open_with(scene, args, "")
 }
 
 /// A browser in which somebody is signed in.
@@ -47,7 +47,7 @@ fn sync(scene: &Scene) {
 #[test]
 fn a_person_connects_syncs_and_disconnects_at_the_real_portal() {
     let scene = Scene::new();
-    let door = open(&scene);
+    let door = open(&scene, &["--reconcile"]);
     in_a_browser(async {
         let (chrome, page) = browser_of(&door, "john").await;
         connect_sync_and_disconnect(&chrome, &page, || {
@@ -62,7 +62,7 @@ fn a_person_connects_syncs_and_disconnects_at_the_real_portal() {
 #[test]
 fn the_real_fleet_is_seen_and_the_script_is_there() {
     let scene = Scene::new();
-    let door = open(&scene);
+    let door = open(&scene, &["--reconcile"]);
     door.post("john", "/connect?wait=20", &json!({ "service_id": "crm" })).expect(200);
     in_a_browser(async {
         let (chrome, page) = browser_of(&door, "eva").await;
@@ -75,4 +75,96 @@ fn the_real_fleet_is_seen_and_the_script_is_there() {
     });
     let script = door.ask("GET", &format!("{PAGE}/sync_service_env.sh"), &[], "").expect(200);
     assert!(script.body.starts_with("#!/bin/sh"), "{}", script.body);
+}
+
+#[test]
+fn each_state_is_made_to_happen_at_the_real_portal_while_somebody_looks() {
+    let scene = Scene::new();
+    // Passes come when the test wants them: what stands between is seen.
+    let door = open(&scene, &[]);
+    scene.pass(0);
+    in_a_browser(async {
+        let (chrome, page) = browser_of(&door, "john").await;
+        chrome.open(&page).await;
+        chrome.badge("crm", "Not connected").await;
+        chrome.press("Connect CRM").await;
+        chrome.badge("crm", "Connecting").await;
+        scene.pass(0);
+        chrome.badge("crm", "Connected").await;
+        scene.rotate("john", Kind::Crm);
+        chrome.badge("crm", "Renewing").await;
+        scene.pass(0);
+        chrome.badge("crm", "Connected").await;
+
+        scene.faults(Kind::Invoicing).always(On::Exchange, Fault::Status { code: 400 });
+        chrome.press("Connect Invoicing").await;
+        chrome.badge("invoicing", "Connecting").await;
+        scene.pass(4);
+        chrome.badge("invoicing", "Failed").await;
+        chrome.reads("invoicing", "Tried again at").await;
+        scene.faults(Kind::Invoicing).clear();
+        chrome.press("Try again Invoicing").await;
+        chrome.badge("invoicing", "Connecting").await;
+        scene.pass(0);
+        chrome.badge("invoicing", "Connected").await;
+        chrome.press("Disconnect Invoicing").await;
+        chrome.press("Disconnect").await;
+        chrome.badge("invoicing", "Disconnecting").await;
+        scene.pass(0);
+        chrome.badge("invoicing", "Not connected").await;
+
+        // So many failures in a row, one of them John's, are the service's.
+        scene.faults(Kind::PurchaseOrders).always(On::Exchange, Fault::ServerError);
+        let others = ["a", "b", "c", "d", "e", "f", "g"];
+        for user in others {
+            scene.connect(user, Kind::PurchaseOrders);
+        }
+        chrome.press("Connect Purchase Orders").await;
+        scene.pass(4);
+        chrome.badge("purchase_orders", "Service down").await;
+        chrome.reads("purchase_orders", "Tried again at").await;
+        scene.faults(Kind::PurchaseOrders).clear();
+        scene.retry(0);
+        chrome.badge("purchase_orders", "Connected").await;
+
+        scene.entry(Kind::Invoicing, "*@your-domain.com", "*@finance.your-domain.com");
+        chrome.badge("invoicing", "Not available").await;
+        scene.entry(Kind::Invoicing, "contract: v2", "contract: v9");
+        chrome.badge("invoicing", "Needs an admin").await;
+        scene.reset_entry(Kind::Invoicing);
+        chrome.badge("invoicing", "Not connected").await;
+
+        // Everybody's connections at once: the guard holds them.
+        let all = fs::read_to_string(scene.path("desired.yaml")).unwrap();
+        scene.desired("users: {}\n");
+        scene.pass(3);
+        chrome.badge("crm", "Waits for an admin").await;
+        scene.desired_text(&all);
+        scene.pass(0);
+        chrome.badge("crm", "Connected").await;
+        assert_eq!(chrome.complaints().await, Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_key_that_ends_and_is_not_renewed_is_said_to_at_the_real_portal() {
+    let scene = Scene::new();
+    let connected = |paused: &str| {
+        let line = format!("crm: {{ ttl_days: 20{paused} }}");
+        scene.desired(&format!("users:\n  john: {{ connections: {{ {line} }} }}\n"));
+    };
+    connected("");
+    scene.pass(0);
+    connected(", paused: true");
+    for (days, badge) in [(14, "Expiring soon"), (7, "Expired")] {
+        scene.let_pass(days * DAY);
+        scene.pass(0);
+        // Its clock is what it was when it began.
+        let door = open(&scene, &[]);
+        in_a_browser(async {
+            let (chrome, page) = browser_of(&door, "john").await;
+            chrome.open(&page).await;
+            chrome.badge("crm", badge).await;
+        });
+    }
 }

@@ -131,9 +131,10 @@ impl Door {
         }
     }
 
-    /// A proof that somebody is who they say, good for an hour.
+    /// A proof that somebody is who they say, also once a test has moved the portal's clock on by
+    /// some weeks.
     pub fn token(&self, user: &str) -> String {
-        let exp = jiff::Timestamp::now().as_second() + 3600;
+        let exp = jiff::Timestamp::now().as_second() + 90 * 24 * 3600;
         self.token_of(&json!({
             "iss": "the portal", "aud": "service-connector", "exp": exp,
             "email": format!("{user}@your-domain.com"),
