@@ -65,7 +65,7 @@ impl<T> Kept<T> {
     /// What they say now.
     ///
     /// # Errors
-    /// They are not as they were, and cannot be read: see [`Kept::last`].
+    /// They are not as they were, and cannot be read; they will be tried again.
     pub fn get<E>(&self, read: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
         let mut kept = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         // Before they are read: what changes meanwhile is read again.
@@ -82,11 +82,5 @@ impl<T> Kept<T> {
                 Ok(value)
             }
         }
-    }
-
-    /// What they said when they could last be read.
-    pub fn last(&self) -> Option<Arc<T>> {
-        let kept = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref().map(|last| Arc::clone(&last.value))
     }
 }

@@ -10,7 +10,7 @@ mod readers;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -74,13 +74,16 @@ pub enum PortalError {
     People(#[source] IntentError),
     /// The desired state.
     #[error("the desired state cannot be read now")]
-    Desired(#[source] LoadError),
+    Desired(#[source] Arc<LoadError>),
     /// The same, part of it.
     #[error("the desired state is not usable")]
     DesiredPart(#[from] YamlError),
     /// No such service.
     #[error("there is no service `{0}`")]
     NoService(ServiceId),
+    /// No such person.
+    #[error("there is nobody `{0}` here")]
+    Nobody(UserId),
     /// Not for this person, or not now; the text is for them.
     #[error("{0}")]
     NotAllowed(String),
@@ -104,7 +107,10 @@ pub struct Portal {
     rules: Rules,
     people: Kept<People>,
     registry: Kept<Registry>,
-    desired: Kept<DesiredText>,
+    /// Or what is wrong with it, for as long as it is as it is.
+    desired: Kept<Result<Arc<DesiredText>, Arc<LoadError>>>,
+    /// The last one that could be used.
+    last_desired: Mutex<Option<Arc<DesiredText>>>,
     readers: Readers,
     fleet: fleet::Last,
     editor: Editor,
@@ -126,6 +132,7 @@ impl Portal {
             people: Kept::new(vec![places.people.clone()]),
             registry: Kept::new(vec![places.registry.clone(), places.skills.clone()]),
             desired: Kept::new(vec![places.desired.clone()]),
+            last_desired: Mutex::default(),
             readers: Readers::new(places.state.clone()),
             fleet: fleet::Last::default(),
             editor,
@@ -177,14 +184,26 @@ impl Portal {
     /// everybody's eyes, since it may name others.
     fn desired(&self) -> Result<(Arc<DesiredText>, Option<String>), PortalError> {
         let file = DesiredFile::new(&self.places.desired);
-        match self.desired.get(|| DesiredText::read(&file, self.now())) {
-            Ok(desired) => Ok((desired, None)),
+        let read = || match DesiredText::read(&file, self.now()) {
+            Ok(desired) => Ok(Ok(Arc::new(desired))),
+            // That is so until the file is another one: it is not read again for each who asks.
+            Err(error @ (LoadError::Invalid { .. } | LoadError::CutOff { .. })) => {
+                Ok(Err(Arc::new(error)))
+            }
+            Err(error) => Err(Arc::new(error)),
+        };
+        let mut last = self.last_desired.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.desired.get(read).and_then(|kept| (*kept).clone()) {
+            Ok(desired) => {
+                *last = Some(Arc::clone(&desired));
+                Ok((desired, None))
+            }
             Err(error) => {
-                let notice = match error {
+                let notice = match *error {
                     LoadError::Settling { .. } => None,
-                    _ => Some(chain(&error)),
+                    _ => Some(chain(&*error)),
                 };
-                let last = self.desired.last().ok_or(PortalError::Desired(error))?;
+                let last = last.clone().ok_or(PortalError::Desired(error))?;
                 Ok((last, notice))
             }
         }

@@ -139,28 +139,38 @@ impl Portal {
         Ok(found.is_some_and(|found| found.can.contains(&Can::Retry)))
     }
 
-    /// Offboards somebody.
+    /// The edit that offboards somebody, and what is to be said once it is made.
+    ///
+    /// # Errors
+    /// Nobody can have that id: a slip, which would leave somebody else in.
+    pub fn offboarding(&self, who: &Known, user: &UserId) -> Result<(Edit, String), PortalError> {
+        let desired = self.desired()?.0;
+        let has_keys = !self.readers.with(|store| store.of_user(user))?.tokens.is_empty();
+        let has_any = has_keys || !desired.user(user)?.connections.is_empty();
+        if !has_any && !desired.has(user) && self.people()?.person(user).is_err() {
+            return Err(PortalError::Nobody(user.clone()));
+        }
+        let message = if has_any {
+            format!("{user} is offboarded: every connection goes.")
+        } else {
+            format!("{user} is offboarded, and had no connection.")
+        };
+        let change = Change::Offboard { user: user.clone() };
+        Ok((Edit { change, who: format!("{} (portal, admin)", who.user) }, message))
+    }
+
+    /// Makes an edit that is nobody's own click.
     ///
     /// # Errors
     /// It cannot be made: nothing was changed.
-    pub async fn offboard(
+    pub async fn make_for_another(
         &self,
-        who: &Known,
-        user: &UserId,
+        edit: Edit,
+        message: String,
         expected: Option<Digest>,
     ) -> Result<DoneJson, PortalError> {
-        let change = Change::Offboard { user: user.clone() };
-        let edit = Edit { change, who: format!("{} (portal, admin)", who.user) };
-        let edited = self.make(edit, expected).await?;
-        let message = format!("{user} is offboarded: every connection goes.");
-        Ok(DoneJson {
-            ok: true,
-            message,
-            state: None,
-            changed: edited.changed,
-            revision: edited.revision,
-            service: None,
-        })
+        let Edited { changed, revision } = self.make(edit, expected).await?;
+        Ok(DoneJson { ok: true, message, state: None, changed, revision, service: None })
     }
 
     /// Asks for the approval of what the guard holds: the next pass takes it up, if its own

@@ -58,6 +58,14 @@ impl DesiredText {
         Ok(user.unwrap_or_default())
     }
 
+    /// Whether it names this user.
+    pub(super) fn has(&self, id: &UserId) -> bool {
+        match &self.users {
+            Users::All(desired) => desired.users.contains_key(id),
+            Users::Lines(lines) => lines.contains_key(id.as_str()),
+        }
+    }
+
     /// All of it.
     ///
     /// # Errors

@@ -88,7 +88,8 @@ pub(super) async fn offboard(
     Body(body): Body<OffboardJson>,
 ) -> Result<Done, Problem> {
     who.must_be_admin()?;
-    let done = web.portal.offboard(&who, &body.user, expected).await?;
+    let (edit, message) = web.ask(move |portal| portal.offboarding(&who, &body.user)).await?;
+    let done = web.portal.make_for_another(edit, message, expected).await?;
     Ok(answer(StatusCode::ACCEPTED, done))
 }
 

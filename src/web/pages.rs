@@ -45,7 +45,6 @@ pub(super) fn router(base: &str) -> Router<Arc<Web>> {
         file("fleet-table.js", JAVASCRIPT, include_str!("assets/fleet-table.js")),
         file("page.js", JAVASCRIPT, include_str!("assets/page.js")),
         file("page.css", CSS, include_str!("assets/page.css")),
-        file("sync_service_env.sh", SCRIPT, LAPTOP_SCRIPT),
     ];
     let page = format!("{base}/");
     let here = page.clone();
@@ -53,6 +52,7 @@ pub(super) fn router(base: &str) -> Router<Arc<Web>> {
         .route(&page, get(front))
         .route(&format!("{base}/fleet"), get(fleet))
         .route(&format!("{base}/icons/{{file}}"), get(icon))
+        .route(&format!("{base}/sync_service_env.sh"), get(laptop_script))
         .route(&format!("{base}/as/"), get(nobody_of_demo))
         .route(&format!("{base}/as/{{user}}"), get(somebody_of_demo));
     // At the root of the host there is nothing to be led away from.
@@ -62,6 +62,17 @@ pub(super) fn router(base: &str) -> Router<Arc<Web>> {
         router.route(base, get(move || async move { Redirect::permanent(&here) }))
     };
     files.into_iter().fold(router, |router, (path, answer)| router.route(&path, answer))
+}
+
+/// To be kept, also where a browser would rather show it.
+async fn laptop_script() -> impl IntoResponse {
+    let kept = "attachment; filename=\"sync_service_env.sh\"";
+    let headers = [
+        (header::CONTENT_TYPE, SCRIPT),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_DISPOSITION, kept),
+    ];
+    (headers, LAPTOP_SCRIPT)
 }
 
 async fn front(

@@ -71,7 +71,9 @@ impl From<PortalError> for Problem {
                 Self::unavailable("The portal's files cannot be read now.", &error)
             }
             Error::Approval(_) => Self::unavailable("It cannot be approved here now.", &error),
-            Error::NoService(_) => Self::new(StatusCode::NOT_FOUND, format!("{}.", upper(&error))),
+            Error::NoService(_) | Error::Nobody(_) => {
+                Self::new(StatusCode::NOT_FOUND, format!("{}.", upper(&error)))
+            }
             Error::NotAllowed(_) => Self::new(StatusCode::FORBIDDEN, error.to_string()),
             Error::NotNow(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
             Error::Refused(refused) => Self::of_edit(refused),

@@ -137,11 +137,24 @@ fn an_offboarded_person_gets_nothing_more_and_only_admins_offboard() {
     let key = scene.working_key("john", Kind::Crm);
     door.post("petr", "/offboard", &json!({ "user": "john" })).problem(403);
     door.post("john", "/offboard", &json!({ "user": "eva" })).problem(403);
+    let nothing = door.post("eva", "/offboard", &json!({ "user": "jhon" })).expect(202).json();
+    assert_eq!(nothing["message"], "jhon is offboarded, and had no connection.");
     door.post("eva", "/offboard", &json!({ "user": "john" })).expect(202);
     wait_until("the end of the key", || !scene.works(Kind::Crm, &key));
     door.post("john", "/connect", &json!({ "service_id": "crm" })).problem(403);
     assert_eq!(door.card("john")["user"]["disabled"], true);
     assert_eq!(door.service("john", "invoicing")["state"], "not_allowed");
+}
+
+#[test]
+fn nobody_is_offboarded_whom_nobody_knows() {
+    let scene = Scene::new();
+    scene.people("people: { eva: { email: eva@your-domain.com } }\n");
+    let door = Door::open(&scene);
+    let refused = door.post("eva", "/offboard", &json!({ "user": "jhon" })).problem(404);
+    assert_eq!(refused, "There is nobody `jhon` here.");
+    let file = fs::read_to_string(scene.path("desired.yaml")).unwrap();
+    assert!(!file.contains("jhon"), "{file}");
 }
 
 #[test]

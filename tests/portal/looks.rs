@@ -185,8 +185,10 @@ fn a_state_that_cannot_be_read_is_never_shown_as_an_empty_one() {
 fn the_portal_hands_out_the_laptops_script_as_the_command_prints_it() {
     let scene = Scene::new();
     let door = Door::open(&scene);
-    let script = door.ask("GET", &format!("{PAGE}/sync_service_env.sh"), &[], "").expect(200).body;
-    assert_eq!(script, scene.run(&["laptop-script"]).expect(0).stdout);
+    let script = door.ask("GET", &format!("{PAGE}/sync_service_env.sh"), &[], "").expect(200);
+    let kept = "attachment; filename=\"sync_service_env.sh\"";
+    assert_eq!(script.header("content-disposition"), Some(kept));
+    assert_eq!(script.body, scene.run(&["laptop-script"]).expect(0).stdout);
 }
 
 #[test]
