@@ -318,6 +318,31 @@ fn the_history_keeps_at_most_twenty_contents_and_the_newest_is_the_last_good_one
 }
 
 #[test]
+fn a_log_that_has_grown_long_is_cut_to_its_newer_half_and_the_last_edits_are_known() {
+    let scene = Scene::with(SAMPLE);
+    scene.edit(&connect("john", "a")).unwrap();
+    let log = scene.dir.path().join("history/log.jsonl");
+    let text = fs::read_to_string(&log).unwrap();
+    let first = text.lines().next().unwrap();
+    let older = format!("{}\n", first.replace("by hand", "long ago"));
+    let most = 2 << 20;
+    let mut long = older.repeat(most / older.len());
+    long.push_str(&text);
+    fs::write(&log, &long).unwrap();
+    scene.edit(&connect("john", "b")).unwrap();
+    let left = fs::metadata(&log).unwrap().len();
+    assert!((1 << 19..=(1 << 20) + 1000).contains(&left), "{left}");
+    let history = History::new(scene.dir.path().join("history"));
+    let entries = history.entries().unwrap();
+    let lines = fs::read_to_string(&log).unwrap().lines().count();
+    assert_eq!(entries.len(), lines, "each line is whole");
+    let last: Vec<_> = entries.iter().rev().take(3).map(|entry| entry.what.as_str()).collect();
+    assert_eq!(last, ["connect john b", "connect john a", "by hand"]);
+    assert!(!scene.file.read(Timestamp::now()).unwrap().by_hand);
+    assert_eq!(history.last_good().unwrap().unwrap().1, scene.text().into_bytes());
+}
+
+#[test]
 fn a_log_line_that_a_crash_cut_short_harms_no_other() {
     let scene = Scene::with(SAMPLE);
     scene.edit(&connect("john", "a")).unwrap();
