@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Child;
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -81,7 +82,8 @@ impl Door {
             all.extend(["--listen", "127.0.0.1:0"]);
         }
         all.extend(args);
-        let mut child = scene.start(&all);
+        // A group of its own: what moves its clock runs it as a child.
+        let mut child = scene.start_with(&all, |command| drop(command.process_group(0)));
         let said = Arc::new(Mutex::new(String::new()));
         let streams: [Box<dyn Read + Send>; 2] =
             [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
@@ -273,8 +275,10 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        // One that has ended is no trouble.
-        self.child.kill().ok();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            killpg(self.pid(), Signal::SIGKILL).ok(); // not each is a group
+            self.child.kill().ok();
+        }
         self.child.wait().ok();
     }
 }
