@@ -206,6 +206,9 @@ impl DesiredFile {
             return Err(EditError::Conflict { now: raw.revision });
         }
         let made = self.judge(&raw, now)?;
+        // Not before the file's own time: by it is told whether a revision that is recorded has
+        // also been put in place, though we waited for the lock or the clock was set back.
+        let now = now.max(changed_at(&raw.meta));
         let changes: Vec<Change> = edits.iter().map(|edit| edit.change.clone()).collect();
         let edited = edit_text::edit(&raw.text, &changes, made != Made::ByHand).map_err(
             |error| match error {
@@ -285,8 +288,7 @@ impl DesiredFile {
     /// Whether the file may be believed, and how it was made. An older revision of our own counts
     /// as made by hand: what is left of a file that grew by our edits and was cut off may be one.
     fn judge(&self, raw: &Raw, now: Timestamp) -> Result<Made, LoadError> {
-        let nanos = i32::try_from(raw.meta.mtime_nsec()).unwrap_or(0);
-        let changed = Timestamp::new(raw.meta.mtime(), nanos).unwrap_or(Timestamp::MIN);
+        let changed = changed_at(&raw.meta);
         let last_two = self.history.last_two()?;
         match last_two.iter().position(|entry| entry.revision == raw.revision) {
             Some(0) => return Ok(Made::Last),
@@ -391,6 +393,12 @@ struct Raw {
     text: String,
     revision: Digest,
     meta: fs::Metadata,
+}
+
+/// When the file was last written.
+fn changed_at(meta: &fs::Metadata) -> Timestamp {
+    let nanos = i32::try_from(meta.mtime_nsec()).unwrap_or(0);
+    Timestamp::new(meta.mtime(), nanos).unwrap_or(Timestamp::MIN)
 }
 
 /// Does not wait for a FIFO, and does not follow a link: who may write the directory could

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
@@ -326,9 +326,9 @@ fn a_log_that_has_grown_long_is_cut_to_its_newer_half_and_the_last_edits_are_kno
     let first = text.lines().next().unwrap();
     let older = format!("{}\n", first.replace("by hand", "long ago"));
     let most = 2 << 20;
-    let mut long = older.repeat(most / older.len());
-    long.push_str(&text);
-    fs::write(&log, &long).unwrap();
+    let mut grown = older.repeat(most / older.len());
+    grown.push_str(&text);
+    fs::write(&log, &grown).unwrap();
     scene.edit(&connect("john", "b")).unwrap();
     let left = fs::metadata(&log).unwrap().len();
     assert!((1 << 19..=(1 << 20) + 1000).contains(&left), "{left}");
@@ -368,6 +368,23 @@ fn a_crash_before_the_rename_leaves_the_old_file_and_it_is_known() {
     fs::write(scene.dir.path().join(".desired.yaml.new"), "half").unwrap();
     scene.edit(&connect("john", "c")).unwrap();
     assert!(scene.text().contains("c: {}") && !scene.text().contains("b: {}"));
+}
+
+#[test]
+fn the_same_where_the_writer_had_waited_while_another_wrote() {
+    let scene = Scene::with(SAMPLE);
+    scene.edit(&connect("john", "a")).unwrap();
+    let old = scene.text();
+    let after = SystemTime::now() + Duration::from_mins(5);
+    let touch = || {
+        let file = fs::File::options().write(true).open(scene.path()).unwrap();
+        file.set_modified(after).unwrap();
+    };
+    touch();
+    scene.edit(&connect("john", "b")).unwrap(); // at a time before that
+    scene.write(&old);
+    touch();
+    assert!(!scene.file.read(Timestamp::now()).unwrap().by_hand);
 }
 
 #[test]

@@ -83,7 +83,9 @@ impl Door {
         }
         all.extend(args);
         // A group of its own: what moves its clock runs it as a child.
-        let mut child = scene.start_with(&all, |command| drop(command.process_group(0)));
+        let mut child = scene.start_with(&all, |command| {
+            command.process_group(0);
+        });
         let said = Arc::new(Mutex::new(String::new()));
         let streams: [Box<dyn Read + Send>; 2] =
             [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
