@@ -26,6 +26,8 @@ pub const SOCKET_MODE: u32 = 0o666;
 const AT_ONCE: usize = 1024;
 /// Of these, those of one account that is no proxy: whoever has an account may connect.
 const OF_A_STRANGER: usize = 32;
+/// The same where it is not said who the proxies are: one of these accounts is one.
+const OF_AN_ACCOUNT: usize = AT_ONCE * 3 / 4;
 /// Whoever takes nothing of an answer for so long is left.
 const TAKES_NOTHING: Duration = Duration::from_secs(30);
 /// From a connection, or the end of an answer, to the end of the next request's head.
@@ -59,6 +61,8 @@ pub async fn serve(
             Ok((visit, peer, place)) => {
                 if let Ok(seat) = strangers.seat(peer, proxies) {
                     answer(visit, peer, (place, seat), &router, &graceful);
+                } else {
+                    tracing::warn!(?peer, "an account has too many connections");
                 }
             }
             Err(error) => {
@@ -91,8 +95,9 @@ impl Strangers {
             Peer::Unix { uid } if !proxies.contains(&uid) => uid,
             Peer::Unix { .. } | Peer::Tcp(_) => return Ok(None),
         };
-        self.0.retain(|of, free| *of == uid || free.available_permits() < OF_A_STRANGER);
-        let free = self.0.entry(uid).or_insert_with(|| Arc::new(Semaphore::new(OF_A_STRANGER)));
+        let most = if proxies.is_empty() { OF_AN_ACCOUNT } else { OF_A_STRANGER };
+        self.0.retain(|of, free| *of == uid || free.available_permits() < most);
+        let free = self.0.entry(uid).or_insert_with(|| Arc::new(Semaphore::new(most)));
         Arc::clone(free).try_acquire_owned().map(Some)
     }
 }
