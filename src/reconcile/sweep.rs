@@ -189,6 +189,9 @@ fn compared(
     let by_address = |email: Option<&Email>| people?.user_by_email(email?);
     let whose = |_: &OpId, email: Option<&Email>| by_address(email).unwrap_or_else(sweep::nobody);
     let mut found = sweep::compare(&list, ground, whose);
+    // What a pass ended while the list was on its way may still be on it.
+    let ended = store.ended_ops_since(&service, ground.began)?;
+    found.strays.retain(|stray| !ended.contains(&stray.op));
     // What was ours once is known by more than its address.
     for stray in &mut found.strays {
         if let Some(user) = store.user_of(&stray.op)? {

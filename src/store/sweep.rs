@@ -170,6 +170,21 @@ impl Store {
         Ok(counts.into_iter().sum())
     }
 
+    /// The service's tokens that have ended since then.
+    ///
+    /// # Errors
+    /// The database's, or a row that this program did not write.
+    pub fn ended_ops_since(
+        &self,
+        service: &ServiceId,
+        since: Timestamp,
+    ) -> Result<BTreeSet<OpId>, StoreError> {
+        let sql = "SELECT op FROM token WHERE service = ?1 AND since >= ?2 \
+                   AND phase IN ('revoked', 'expired', 'lost', 'forgotten')";
+        let values = (service.as_str(), since.as_microsecond());
+        Ok(self.collect(sql, values, |row| self.parse(row, 0, "op id"))?.into_iter().collect())
+    }
+
     /// Whose a token is or was, if it was ever known here.
     ///
     /// # Errors
