@@ -136,6 +136,10 @@ impl Watch {
         tell: &mut impl FnMut(Told<'_>),
     ) -> Result<Option<PassLock>, StoreError> {
         let mut waits = false;
+        // Whoever waited for the pass before this one has the first turn.
+        if PassLock::is_awaited(&self.pass.places.state) {
+            sleep(LOCKED).await;
+        }
         loop {
             self.heart.beat();
             if *stop.borrow() {

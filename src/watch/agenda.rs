@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::triggers::{Wanted, Why};
 use crate::causes::chain;
 use crate::desired_file::EditError;
+use crate::model::outcome::{Found, Outcome, What};
 use crate::model::plan::Scope;
 use crate::model::plan::due::Due;
 use crate::observe::IntentError;
@@ -43,10 +44,12 @@ impl Agenda {
         }
         let undone = match passed {
             Err(_) => true,
+            // Of a put that failed nothing else says when it is tried again.
+            Ok(passed) if passed.executed.outcomes.iter().any(is_failed_put) => true,
             Ok(passed) if scope.users.is_none() => {
                 matches!(passed.exit, Exit::Error | Exit::Owed) && !passed.executed.stopped
             }
-            // What was left undone of single users has a time of its own.
+            // What else was left undone of single users has a time of its own.
             Ok(passed) => passed.exit == Exit::Error,
         };
         if scope.users.is_none() {
@@ -71,6 +74,9 @@ impl Agenda {
 
     /// What a pass found to be due, and what it changed of that.
     fn note_due(&mut self, pass: &Pass, scope: &Scope, passed: &Passed) {
+        // What became due for everybody while single users had their pass is still to come.
+        let now = (pass.clock)();
+        let overdue = self.due.of_all.filter(|at| scope.users.is_some() && *at <= now);
         if scope.users.is_none() {
             self.due.users.clear();
         }
@@ -78,7 +84,7 @@ impl Agenda {
             self.due.users.remove(user);
         }
         self.due.users.extend(passed.due.users.clone());
-        self.due.of_all = passed.due.of_all;
+        self.due.of_all = overdue.or(passed.due.of_all);
         if passed.touched.is_empty() {
             return;
         }
@@ -89,7 +95,7 @@ impl Agenda {
                     self.due.users.remove(user);
                 }
                 self.due.users.extend(due.users);
-                self.due.of_all = due.of_all;
+                self.due.of_all = overdue.or(due.of_all);
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "what is due is not known");
@@ -132,6 +138,10 @@ impl Agenda {
         }
         Wanted { all: None, users }
     }
+}
+
+fn is_failed_put(outcome: &Outcome) -> bool {
+    matches!((&outcome.what, &outcome.found), (What::Install(_), Found::Failed(_)))
 }
 
 /// How long until a file that was changed by hand may be believed, if the pass did not wait for it.

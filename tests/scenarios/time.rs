@@ -138,6 +138,27 @@ fn a_clock_that_disagrees_with_the_services_renews_and_ends_nothing() {
 }
 
 #[test]
+fn a_clock_that_disagreed_goes_on_doing_so_while_the_service_is_down() {
+    let (scene, key) = connected();
+    scene.let_pass(91 * DAY);
+    scene.faults(CRM).set_clock_offset(0);
+    scene.pass(0);
+    scene.faults(CRM).always(On::All, Fault::DropAnswer);
+    for user in ["a", "b", "c", "d"] {
+        scene.connect(user, CRM);
+    }
+    for _ in 0..2 {
+        scene.pass(4);
+        let stays = scene.key("john", CRM).as_ref() == Some(&key);
+        assert!(stays, "nobody knows what time it is");
+    }
+    scene.faults(CRM).clear();
+    scene.faults(CRM).set_clock_offset(91 * DAY);
+    scene.run(&["reconcile", "--retry-now"]);
+    scene.working_key("john", CRM);
+}
+
+#[test]
 fn the_future_can_be_planned() {
     let (scene, _) = connected();
     scene.run(&["plan"]).expect(0);

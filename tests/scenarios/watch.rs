@@ -194,6 +194,34 @@ fn a_service_that_was_down_is_asked_again_without_anybody_asking() {
 }
 
 #[test]
+fn files_that_could_not_be_put_are_tried_again_without_anybody_asking() {
+    let scene = Scene::new();
+    scene.connect("john", Kind::Crm);
+    scene.pass(0);
+    let old = scene.working_key("john", Kind::Crm);
+    let watching = Watching::start_with(&scene, |command| {
+        command.env("SC_LOOK_EVERY_SECONDS", "3600");
+    });
+    wait_until("the first pass", || watching.passes() == 1);
+    thread::sleep(Duration::from_millis(500)); // one with nothing to do says nothing at its end
+    let rules = scene.path("homes/john/.claude_rules");
+    fs::remove_dir_all(&rules).unwrap();
+    fs::write(&rules, "a file where the directory belongs").unwrap();
+    scene.rotate("john", Kind::Crm);
+    let says = |what: &str| watching.said().contains(what);
+    wait_until("the failure", || says("john: files not put") && says("key issued"));
+    wait_until("the end of that pass", || says("A pass ended"));
+    fs::remove_file(&rules).unwrap();
+    // The first wait is 10 seconds, and a tenth more or less.
+    let until = Instant::now() + Duration::from_secs(20);
+    while scene.key("john", Kind::Crm).is_none_or(|key| key == old) {
+        assert!(Instant::now() < until, "it was not tried again: {}", watching.said());
+        thread::sleep(Duration::from_millis(50));
+    }
+    scene.working_key("john", Kind::Crm);
+}
+
+#[test]
 fn a_hangup_asks_for_a_pass() {
     let scene = Scene::new();
     let watching = Watching::start(&scene);

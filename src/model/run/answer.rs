@@ -185,6 +185,11 @@ impl Run {
         }
         let service = &address.service;
         let skew = date.and_then(|date| clock_skew(date, now));
+        // Only a date that agrees says that clocks do: nothing is ended by time until then, whatever
+        // else goes wrong there.
+        let was_skewed =
+            lane.trouble.as_ref().is_some_and(|trouble| trouble.kind == TroubleKind::ClockSkew);
+        let stays_skewed = was_skewed && (date.is_none() || skew.is_some());
         let (kind, message) = match (kind, skew) {
             (Some(FailureKind::SecretRefused), _) => {
                 (TroubleKind::SecretRefused, format!("it refuses our shared secret: {message}"))
@@ -192,7 +197,7 @@ impl Run {
             (_, _) if silent => (TroubleKind::Down, format!("it does not answer: {message}")),
             (_, Some(message)) => (TroubleKind::ClockSkew, message),
             // A single failure says nothing of the service as a whole, nor that it is well.
-            (_, None) if no_answer => return,
+            (_, None) if no_answer || stays_skewed => return,
             (_, None) => {
                 if lane.trouble.take().is_some() {
                     changes.push(Change::Trouble { service: service.clone(), trouble: None });
@@ -200,10 +205,15 @@ impl Run {
                 return;
             }
         };
-        let same = lane.trouble.as_ref().filter(|trouble| trouble.kind == kind);
         if lane.closed().is_some() {
             return; // one of several that were under way: the trouble is noted
         }
+        if stays_skewed && kind != TroubleKind::ClockSkew {
+            let waiting = lane.close(&message);
+            self.give_up(waiting, &message);
+            return;
+        }
+        let same = lane.trouble.as_ref().filter(|trouble| trouble.kind == kind);
         if kind == TroubleKind::ClockSkew && same.is_some_and(|trouble| trouble.until > now) {
             return;
         }

@@ -210,7 +210,7 @@ impl<'a> Connection<'a> {
         look: Option<&HomeLook>,
     ) {
         let grace = days(wanted.service.grace_days);
-        let acknowledged = is_acknowledged(current, look, self.world.now);
+        let acknowledged = !self.skewed && is_acknowledged(current, look, self.world.now);
         let mut old: Vec<(&Token, bool)> = Vec::new();
         for token in kept {
             let superseded = issuing || current.is_some_and(|newest| newest.op != token.op);
