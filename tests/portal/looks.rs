@@ -86,20 +86,33 @@ fn without_an_identity_nobody_is_anybody() {
     assert!(!socket.exists(), "the socket goes with it");
 }
 
+const JWT: &str = "jwt: { bearer: true, algorithm: HS256, key_file: portal.key, issuer: the portal, \
+                   audience: service-connector }";
+
 #[test]
 fn one_account_cannot_take_all_the_places_of_the_socket() {
     let scene = Scene::new();
     scene.pass(0);
     let socket = scene.path("portal.sock");
     let address = format!("unix:{}", socket.display());
-    let door = Door::open_with(&scene, &["--listen", &address], "");
-    let held: Vec<_> = (0..40).map(|_| UnixStream::connect(&socket).unwrap()).collect();
-    let bearer = format!("Bearer {}", door.token("john"));
-    let headers = [("Host", "portal.example.com"), ("Authorization", &*bearer)];
-    let ask = || door.try_ask("GET", API, &headers, "").map(|answer| answer.status);
-    wait_until("the end of the places", || ask().is_none());
-    drop(held);
-    wait_until("a free place", || ask() == Some(200));
+    let header = "header: { name: X-Remote-Email, peers: [daemon] }";
+    for (proxies, is_full) in [("", false), (header, true)] {
+        let config = format!("version: 1\nidentity:\n  {JWT}\n  {proxies}\n");
+        let door = Door::open_as(&scene, &["--listen", &address], &config);
+        let held: Vec<_> = (0..40).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+        let bearer = format!("Bearer {}", door.token("john"));
+        let headers = [("Host", "portal.example.com"), ("Authorization", &*bearer)];
+        let ask = || door.try_ask("GET", API, &headers, "").map(|answer| answer.status);
+        if is_full {
+            wait_until("the end of the places", || ask().is_none());
+        } else {
+            // This account may be the proxy's: nobody said whose that is.
+            assert_eq!(ask(), Some(200));
+        }
+        drop(held);
+        wait_until("a free place", || ask() == Some(200));
+        assert_eq!(door.close(), 0);
+    }
 }
 
 #[test]
