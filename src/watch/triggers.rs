@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tracing::Span;
@@ -16,6 +17,10 @@ use crate::observe::Places;
 
 /// So many users are looked at one by one; of more, it is quicker to look at everything.
 const MANY: usize = 1000;
+
+/// A pass that one change wanted may read the file in the middle of changes that come so soon
+/// after, and are seen as one.
+const JUST_BEFORE: Duration = Duration::from_millis(500);
 
 /// Why everything is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +87,8 @@ pub(super) struct Triggers {
     files: Files,
     desired: PathBuf,
     said: Option<Said>,
+    /// Whose lines changed last, and when that was seen.
+    last: (Instant, BTreeSet<UserId>),
     asked: watch::Receiver<u64>,
     send: mpsc::UnboundedSender<Wanted>,
 }
@@ -96,7 +103,8 @@ impl Triggers {
         let files = Files::watch(watched(places));
         let desired = places.desired.clone();
         let said = Said::read(&desired);
-        Self { files, desired, said, asked, send }
+        let last = (Instant::now(), BTreeSet::new());
+        Self { files, desired, said, last, asked, send }
     }
 
     pub(super) async fn run(mut self) {
@@ -121,10 +129,15 @@ impl Triggers {
             _ => None,
         };
         self.said = said;
-        match users.filter(|_| changed.iter().all(|path| *path == self.desired)) {
-            Some(users) => Wanted { all: None, users },
-            None => Wanted::all(Why::Files),
-        }
+        let users = users.filter(|_| changed.iter().all(|path| *path == self.desired));
+        // What is as it was has been something else in between, and a pass may have acted on that.
+        let Some(users) = users.filter(|users| !users.is_empty()) else {
+            return Wanted::all(Why::Files);
+        };
+        let (at, last) = std::mem::replace(&mut self.last, (Instant::now(), users.clone()));
+        // So may one of those whose lines changed just before.
+        let just_before = if at.elapsed() < JUST_BEFORE { last } else { BTreeSet::new() };
+        Wanted { all: None, users: &users | &just_before }
     }
 }
 

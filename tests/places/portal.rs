@@ -182,6 +182,7 @@ fn a_click_is_done_by_the_passes_of_another_user_and_all_go_on_editing() {
                 wait_until("the other's edit", connected);
                 world.run(editor, &["disconnect", "eva", "invoicing"]).expect(0);
             }
+            wait_until("the end of the other's key", || world.whose_keys().is_empty());
         }
         assert_eq!(portal.close(), Some(0));
     });
