@@ -135,6 +135,7 @@ fn listed(number: usize, case: &Case) -> Option<Listed> {
 struct World {
     list: Vec<Listed>,
     tokens: Vec<Token>,
+    ended_meanwhile: BTreeSet<OpId>,
     live_before: BTreeSet<OpId>,
     missing: BTreeMap<OpId, Missing>,
     good: Option<Good>,
@@ -148,6 +149,7 @@ impl World {
         Self {
             list: numbered().filter_map(|(number, case)| listed(number, case)).collect(),
             tokens: numbered().filter_map(|(number, case)| token(number, case)).collect(),
+            ended_meanwhile: BTreeSet::new(),
             live_before: live.map(|(number, _)| op_of(number, Name::Ours)).collect(),
             missing: BTreeMap::new(),
             good: None,
@@ -162,6 +164,7 @@ impl World {
             endpoint: &endpoint,
             instance: &instance,
             began,
+            ended_meanwhile: &self.ended_meanwhile,
             live_before: &self.live_before,
             tokens: &self.tokens,
             good: self.good,
@@ -237,6 +240,16 @@ fn a_token_issued_while_the_list_was_fetched_is_neither_stray_nor_missing() {
     let unanswered = Case { phase: Some(Phase::Issuing), was_live_before: false, ..live(true) };
     let found = World::of(&[asked, unanswered]).compare();
     assert_eq!((found.strays.len(), found.missing.len()), (0, 0));
+}
+
+#[test]
+fn a_token_that_was_ended_while_the_list_was_fetched_is_no_stray() {
+    let unknown = Case { phase: None, ..live(true) };
+    let mut world = World::of(&[unknown.clone(), unknown]);
+    world.ended_meanwhile.insert(op_of(0, Name::Ours));
+    let strays: Vec<OpId> =
+        world.compare_at(began()).strays.into_iter().map(|stray| stray.op).collect();
+    assert_eq!(strays, [op_of(1, Name::Ours)]);
 }
 
 #[test]

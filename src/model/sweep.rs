@@ -159,6 +159,8 @@ pub struct Ground<'a> {
     pub live_before: &'a BTreeSet<OpId>,
     /// The service's tokens that have not ended, read after it was fetched to its end.
     pub tokens: &'a [Token],
+    /// Those that have ended since the list was asked for, and may be on it.
+    pub ended_meanwhile: &'a BTreeSet<OpId>,
     /// The last list that could be relied on.
     pub good: Option<Good>,
     /// How many tokens that may stand on that one have been ended by us since.
@@ -196,7 +198,8 @@ pub fn compare(
     let ops: BTreeSet<&OpId> = ours.iter().filter_map(|listed| listed.op.as_ref()).collect();
     let listed_ids: BTreeSet<&TokenId> =
         list.iter().filter_map(|listed| listed.token_id.as_ref()).collect();
-    let known: BTreeSet<&OpId> = ground.tokens.iter().map(|token| &token.op).collect();
+    let held = ground.tokens.iter().map(|token| &token.op);
+    let known: BTreeSet<&OpId> = held.chain(ground.ended_meanwhile).collect();
     // What another program asked for is held under a name that the service never heard.
     let held_ids: BTreeSet<&TokenId> = ground.tokens.iter().filter_map(token_id).collect();
     let strays: BTreeMap<&OpId, &Listed> = ours

@@ -151,6 +151,7 @@ impl Pass {
             let good = former.and_then(|former| former.record.good);
             let ended_since =
                 good.map(|good| store.ended_since(&service, good.at, now)).transpose()?;
+            let ended_meanwhile = store.ended_ops_since(&service, began)?;
             let none = BTreeMap::new();
             let ground = Ground {
                 service: &service,
@@ -159,6 +160,7 @@ impl Pass {
                 began,
                 live_before,
                 tokens: tokens.get(&service).map_or(&[], Vec::as_slice),
+                ended_meanwhile: &ended_meanwhile,
                 good,
                 ended_since: ended_since.unwrap_or(0),
                 missing: former.map_or(&none, |former| &former.missing),
@@ -189,9 +191,6 @@ fn compared(
     let by_address = |email: Option<&Email>| people?.user_by_email(email?);
     let whose = |_: &OpId, email: Option<&Email>| by_address(email).unwrap_or_else(sweep::nobody);
     let mut found = sweep::compare(&list, ground, whose);
-    // What a pass ended while the list was on its way may still be on it.
-    let ended = store.ended_ops_since(&service, ground.began)?;
-    found.strays.retain(|stray| !ended.contains(&stray.op));
     // What was ours once is known by more than its address.
     for stray in &mut found.strays {
         if let Some(user) = store.user_of(&stray.op)? {

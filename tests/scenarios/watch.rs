@@ -257,6 +257,35 @@ fn a_thousand_edits_give_few_passes_and_the_right_end() {
 }
 
 #[test]
+fn a_connection_that_was_taken_away_and_given_back_at_once_is_there_in_the_end() {
+    let scene = Scene::new();
+    let _watching = Watching::start(&scene);
+    let file = DesiredFile::new(scene.path("desired.yaml"));
+    let edit = |connect: bool| {
+        let (user, service) = ("john".parse().unwrap(), "crm".parse().unwrap());
+        let change = if connect {
+            Change::Connect { user, service, ttl_days: None }
+        } else {
+            Change::Disconnect { user, service }
+        };
+        let edit = Edit { change, who: "tester".to_owned() };
+        file.edit_batch(&[edit], None, Timestamp::now()).unwrap();
+    };
+    for _ in 0..20 {
+        edit(true);
+        // About the time at which a pass reads the file, which another change is on its way to.
+        thread::sleep(Duration::from_millis(fastrand::u64(10..60)));
+        edit(false);
+        thread::sleep(Duration::from_millis(fastrand::u64(0..12)));
+        edit(true);
+        thread::sleep(Duration::from_millis(150));
+        wait_until("the key", || has_working_key(&scene, "john", Kind::Crm));
+        edit(false);
+        wait_until("its end", || is_empty(&scene, "john"));
+    }
+}
+
+#[test]
 fn nothing_happens_while_nothing_changes() {
     let scene = Scene::new();
     scene.connect("john", Kind::Crm);
