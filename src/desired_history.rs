@@ -104,7 +104,9 @@ impl History {
             let tail = dir.read_tail(LOG, most).map_err(self.failed("read", LOG))?;
             let tail = tail.unwrap_or_default();
             let found = newest(&String::from_utf8_lossy(&tail), revisions);
-            if found.len() == revisions || tail.len() < most {
+            // What is before that was not written by us.
+            let is_all = tail.len() < most || most as u64 > MAX_LOG;
+            if found.len() == revisions || is_all {
                 return Ok(found);
             }
             most *= 4;
