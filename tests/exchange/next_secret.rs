@@ -178,7 +178,8 @@ fn that_refuses(refuse: impl Fn() -> Manner + Send + Sync + 'static) -> Server {
 async fn both_calls_share_one_deadline() {
     let server = that_refuses(|| {
         std::thread::sleep(Duration::from_secs(4));
-        Manner::Say(json(REFUSED, "", "{}"))
+        // Said, or the next call may come to a connection that ends.
+        Manner::Say(json(REFUSED, "Connection: close\r\n", "{}"))
     });
     let endpoint = Endpoint { timeout_seconds: 5, ..endpoint(server.port, Contract::V2) };
     let start = Instant::now();
