@@ -32,7 +32,7 @@ use crate::model::registry::{Registry, Rendition};
 use crate::model::run::{Busy, Effect, Event, Run, Setting, Ticket};
 use crate::store::{self, Filled, Store, StoreError};
 use inflow::Inflow;
-pub use inflow::More;
+pub use inflow::{Joining, More};
 use tracing::Instrument as _;
 use writer::{Reply, Request, Target, Writer};
 
@@ -87,7 +87,7 @@ pub struct Prepared {
     /// The services, with the shared secrets of now.
     pub exchange: Arc<Exchange>,
     /// Services, the names of their shared secrets, and why they cannot be called with these.
-    pub shut: Vec<(ServiceId, EnvName, String)>,
+    pub shut: BTreeMap<(ServiceId, EnvName), String>,
     /// Found out beforehand, and recorded before anything is called.
     pub found: Vec<Change>,
     /// The history of what is desired: told before anything is done.
@@ -117,7 +117,7 @@ pub async fn execute(
         return Ok((store, Executed { left: inflow.left(), ..Executed::default() }));
     }
     let mut execution = Execution::new(store, edges, first, inflow, sender);
-    let mut stop = std::pin::pin!(stop);
+    let (mut stop, mut stopped) = (std::pin::pin!(stop), false);
     let mut outcomes = Vec::new();
     let mut event = Event::Start;
     loop {
@@ -133,11 +133,17 @@ pub async fn execute(
             let next = tokio::select! {
                 Some(message) = messages.recv() => execution.event_of(message),
                 () = execution.driver.sleep() => Some(Event::Woke),
-                users = execution.inflow.wanted() => {
-                    execution.inflow.add(users);
-                    Some(Event::Woke)
+                joining = execution.inflow.joining() => Some(match joining {
+                    Joining::Users(users) => {
+                        execution.inflow.add(users);
+                        Event::Woke
+                    }
+                    Joining::LastOnes => Event::WindDown,
+                }),
+                () = &mut stop, if !stopped => {
+                    stopped = true;
+                    Some(Event::Stop)
                 }
-                () = &mut stop, if !execution.stopping => Some(Event::Stop),
             };
             if let Some(event) = next {
                 break event;
@@ -151,7 +157,6 @@ struct Execution {
     run: Run,
     driver: Driver,
     inflow: Inflow,
-    stopping: bool,
 }
 
 impl Execution {
@@ -164,7 +169,7 @@ impl Execution {
     ) -> Self {
         let run = Run::new(&edges.registry, store.instance().clone(), Box::new(store::random));
         let driver = Driver::new(store, edges, Arc::clone(&first.exchange), sender);
-        let mut execution = Self { run, driver, inflow, stopping: false };
+        let mut execution = Self { run, driver, inflow };
         execution.take_over(first, &Busy::default());
         execution
     }
@@ -172,9 +177,7 @@ impl Execution {
     /// Gives a plan to the machine; `busy` had something in work while it was made. Returns whose
     /// plan is to be made again.
     fn take_over(&mut self, first: Prepared, busy: &Busy) -> BTreeSet<UserId> {
-        for (service, secret, why) in &first.shut {
-            self.run.close(service, secret, why);
-        }
+        self.run.shut(first.shut);
         self.run.journal(first.found);
         self.driver.exchange = first.exchange;
         let setting = Setting {
@@ -188,7 +191,6 @@ impl Execution {
     }
 
     fn step(&mut self, event: Event) -> Vec<Outcome> {
-        self.stopping |= matches!(event, Event::Stop);
         for effect in self.run.next((self.driver.clock)(), event) {
             self.driver.carry_out(effect);
         }
@@ -199,7 +201,7 @@ impl Execution {
     }
 
     fn takes_more(&self) -> bool {
-        !self.stopping && self.run.broken().is_none()
+        !self.run.is_stopped() && self.run.broken().is_none()
     }
 
     fn is_done(&self) -> bool {

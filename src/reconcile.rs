@@ -17,7 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::Instrument as _;
 
 use crate::exchange::Exchange;
-use crate::execute::{Edges, execute};
+use crate::execute::{Edges, Joining, execute};
 use crate::installer::Installer;
 use crate::model::actual::Actual;
 use crate::model::digest::{Digest, DigestPrefix};
@@ -39,8 +39,8 @@ pub use sweep::Swept;
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
 pub const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
 
-/// Users who are wanted while a pass is under way.
-pub type Wants = UnboundedReceiver<BTreeSet<UserId>>;
+/// What is said to a pass that is under way.
+pub type Wants = UnboundedReceiver<Joining>;
 
 /// Who took up a revision that was made by hand.
 const ADOPTER: &str = "reconcile";
@@ -185,17 +185,17 @@ impl Pass {
     pub async fn run_with(
         &self,
         _lock: &PassLock,
-        wanted: Wants,
+        joining: Wants,
         stop: impl Future<Output = ()>,
         on_outcome: impl FnMut(&Outcome),
     ) -> Result<Passed, PassError> {
-        self.carry_out(None, Some(wanted), stop, on_outcome).await
+        self.carry_out(None, Some(joining), stop, on_outcome).await
     }
 
     async fn carry_out(
         &self,
         expect: Option<DigestPrefix>,
-        wanted: Option<Wants>,
+        joining: Option<Wants>,
         stop: impl Future<Output = ()>,
         on_outcome: impl FnMut(&Outcome),
     ) -> Result<Passed, PassError> {
@@ -203,7 +203,7 @@ impl Pass {
         let calls = LastCalls::default();
         // Clones of it, too.
         let observed = Self { exchange: Arc::new(calls.observe(&self.exchange)), ..self.clone() };
-        observed.carry_out_observed(&calls, began, expect, wanted, stop, on_outcome).await
+        observed.carry_out_observed(&calls, began, expect, joining, stop, on_outcome).await
     }
 
     async fn carry_out_observed(
@@ -211,7 +211,7 @@ impl Pass {
         calls: &LastCalls,
         began: Timestamp,
         expect: Option<DigestPrefix>,
-        wanted: Option<Wants>,
+        joining: Option<Wants>,
         stop: impl Future<Output = ()>,
         on_outcome: impl FnMut(&Outcome),
     ) -> Result<Passed, PassError> {
@@ -235,7 +235,7 @@ impl Pass {
         let mut touched = users_of(prepared.plan.plan());
         let (pass, made) = (self.clone(), Mutex::default());
         let further = Arc::new(Further { pass, registry, names, made });
-        let more = wanted.map(|users| further.more(users));
+        let more = joining.map(|joining| further.more(joining));
         let (mut store, executed) = execute(store, edges, prepared, more, stop, on_outcome).await?;
         let made =
             std::mem::take(&mut *further.made.lock().unwrap_or_else(PoisonError::into_inner));

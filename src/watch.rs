@@ -11,11 +11,13 @@ mod triggers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::Instrument as _;
 
 use crate::exchange::seen::Observer;
+use crate::execute::Joining;
 use crate::model::outcome::Outcome;
 use crate::model::plan::Scope;
 use crate::reconcile::{Pass, PassError, Passed};
@@ -33,7 +35,8 @@ const LOCKED: Duration = Duration::from_millis(100);
 /// Nothing is slept through for longer: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// Whoever wants a look at everything waits so long for the end of the pass that is under way. Then
-/// it is ended: what is not begun is planned again.
+/// it is ended: what is not begun is planned again. Single users join it until its last call has
+/// ended.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A pass that takes longer is ended, too: others that are due do not wait for the rest of it.
 const LONGEST_PASS: Duration = Duration::from_mins(10);
@@ -203,13 +206,8 @@ impl Running<'_> {
         let began = Instant::now();
         let pass = Pass { scope: scope.clone(), ..self.watch.pass.clone() };
         let (join, joining) = mpsc::unbounded_channel();
-        let (end, mut ended) = watch::channel(false);
-        let stopped = async move {
-            tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => {}
-                _ = ended.wait_for(|end| *end) => {}
-            }
-        };
+        let mut ends = false;
+        let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
         let on_outcome = |outcome: &Outcome| tell(Told::Outcome(outcome));
         let mut run = std::pin::pin!(pass.run_with(self.lock, joining, stopped, on_outcome));
         let mut look = interval(LOCKED);
@@ -227,19 +225,18 @@ impl Running<'_> {
             if began.elapsed() < LONGEST_PASS + SILENCE {
                 self.watch.heart.beat();
             }
-            let is_awaited = PassLock::is_awaited(&pass.places.state);
-            let mut ends = began.elapsed() > LONGEST_PASS;
-            if more.all.is_some() || *end.borrow() || is_awaited {
-                next.add(more);
-            } else if !more.users.is_empty()
-                && let Err(left) = join.send(more.users)
+            next.all = next.all.or(more.all);
+            if !more.users.is_empty()
+                && let Err(SendError(Joining::Users(users))) = join.send(Joining::Users(more.users))
             {
-                next.users.extend(left.0);
+                next.users.extend(users);
             }
-            ends |= (next.all.is_some() || is_awaited) && began.elapsed() > PATIENCE;
-            if ends && !end.send_replace(true) {
+            let is_wanted = next.all.is_some() || PassLock::is_awaited(&pass.places.state);
+            let patience = if is_wanted { PATIENCE } else { LONGEST_PASS };
+            if began.elapsed() > patience && !std::mem::replace(&mut ends, true) {
                 tracing::info!("the pass under way is ended: what is not begun is planned again");
                 next.all.get_or_insert(Why::Ended);
+                join.send(Joining::LastOnes).ok(); // it has ended
             }
         }
     }

@@ -10,10 +10,18 @@ use super::Prepared;
 use crate::model::name::UserId;
 use crate::model::run::{Busy, Run};
 
+/// What is said to a run that is under way.
+pub enum Joining {
+    /// For these users something may be to be done.
+    Users(BTreeSet<UserId>),
+    /// Another run is wanted: this one ends as soon as it may, and only until then others join it.
+    LastOnes,
+}
+
 /// Where further plans come from.
 pub struct More {
-    /// Users for whom something may be to be done.
-    pub users: mpsc::UnboundedReceiver<BTreeSet<UserId>>,
+    /// Who joins.
+    pub joining: mpsc::UnboundedReceiver<Joining>,
     /// A plan for them; none: it cannot be made now.
     pub prepare: Arc<dyn Fn(BTreeSet<UserId>) -> Option<Prepared> + Send + Sync>,
 }
@@ -50,14 +58,14 @@ impl Inflow {
         }
     }
 
-    /// Until somebody is wanted.
-    pub(super) async fn wanted(&mut self) -> BTreeSet<UserId> {
-        let users = match &mut self.more {
-            Some(more) => more.users.recv().await,
+    /// Until something is said.
+    pub(super) async fn joining(&mut self) -> Joining {
+        let joining = match &mut self.more {
+            Some(more) => more.joining.recv().await,
             None => None,
         };
-        match users {
-            Some(users) => users,
+        match joining {
+            Some(joining) => joining,
             None => std::future::pending().await,
         }
     }
@@ -113,8 +121,10 @@ impl Inflow {
     pub(super) fn left(mut self) -> BTreeSet<UserId> {
         self.put_off();
         if let Some(more) = &mut self.more {
-            while let Ok(users) = more.users.try_recv() {
-                self.next.extend(users);
+            while let Ok(joining) = more.joining.try_recv() {
+                if let Joining::Users(users) = joining {
+                    self.next.extend(users);
+                }
             }
         }
         let Self { mut next, again, put_off, .. } = self;

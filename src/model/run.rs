@@ -28,6 +28,11 @@ use super::token::{Ask, Move};
 use lane::{Address, Lane};
 use person::Person;
 
+/// Services whose shared secret is missing are shut only as long as nobody has looked again.
+const UNTIL_THE_NEXT_PLAN: Timestamp = Timestamp::MIN;
+/// Puts under way at once. Enough for the driver to write many down at a time, and few to finish.
+const PUTS: usize = 128;
+
 /// One of the machine's calls or transactions, so that its answer finds its way back.
 pub type Ticket = usize;
 
@@ -77,6 +82,9 @@ pub enum Event {
     Put(Ticket, PutOutcome),
     /// It is time.
     Woke,
+    /// Another pass is wanted. What is not begun is left to it; once what is under way has ended, so
+    /// does the run. Until then it takes over what comes for single users.
+    WindDown,
     /// Begin nothing new; what is under way is finished.
     Stop,
     /// The state cannot be written. The same.
@@ -119,13 +127,25 @@ pub struct Run {
     in_work: BTreeMap<Connection, usize>,
     /// Where nothing is called, and why.
     shut: BTreeMap<(ServiceId, EnvName), String>,
-    backoffs: BTreeMap<Connection, u32>,
+    tried: BTreeMap<Connection, Tried>,
     wishes: BTreeMap<Connection, Digest>,
     templates: BTreeMap<ServiceId, Vec<(EnvName, ValueTemplate)>>,
     counted_strays: BTreeSet<OpId>,
     outcomes: Vec<Outcome>,
     broken: Option<String>,
+    winding_down: bool,
     stopped: bool,
+    /// Whether something was left before it was begun.
+    has_left: bool,
+}
+
+/// What the state holds of a connection's failures.
+#[derive(Clone, Copy, Default)]
+struct Tried {
+    /// How often what is wanted now has failed.
+    times: u32,
+    /// Whether something is noted, of whatever was wanted.
+    is_noted: bool,
 }
 
 /// What a run knows of the world that its plan was made from.
@@ -236,7 +256,7 @@ impl Run {
             taken: Taken::default(),
             in_work: BTreeMap::new(),
             shut: BTreeMap::new(),
-            backoffs: BTreeMap::new(),
+            tried: BTreeMap::new(),
             wishes: BTreeMap::new(),
             templates: registry
                 .services()
@@ -245,7 +265,9 @@ impl Run {
             counted_strays: BTreeSet::new(),
             outcomes: Vec::new(),
             broken: None,
+            winding_down: false,
             stopped: false,
+            has_left: false,
         }
     }
 
@@ -267,13 +289,17 @@ impl Run {
         }
     }
 
-    /// Calls nothing at this service that takes this shared secret, and why.
-    pub fn close(&mut self, service: &ServiceId, secret: &EnvName, why: &str) {
-        let lanes = self.lanes.iter_mut();
-        let lanes = lanes.filter(|(at, _)| at.service == *service && at.secret == *secret);
-        let waiting = lanes.flat_map(|(_, lane)| lane.close(why)).collect();
-        self.shut.insert((service.clone(), secret.clone()), why.to_owned());
-        self.give_up(waiting, why);
+    /// Calls nothing at services that take these shared secrets, and why; in place of what was shut
+    /// by the plan before.
+    pub fn shut(&mut self, shut: BTreeMap<(ServiceId, EnvName), String>) {
+        self.shut = shut;
+        let lanes = self.lanes.iter_mut().filter_map(|(at, lane)| {
+            let why = self.shut.get(&(at.service.clone(), at.secret.clone()))?;
+            Some((lane.close(why, UNTIL_THE_NEXT_PLAN), why.clone()))
+        });
+        for (waiting, why) in lanes.collect::<Vec<_>>() {
+            self.give_up(waiting, &why);
+        }
     }
 
     /// Has this written down before anything else is begun.
@@ -326,10 +352,16 @@ impl Run {
     /// Whether somebody ended the pass before all of it was begun.
     #[must_use]
     pub fn was_cut_short(&self) -> bool {
+        let is_complete = self.taken.is_empty()
+            && self.lanes.values().all(Lane::is_idle)
+            && self.people.values().all(Person::is_idle);
+        self.has_left || (self.stopped && !is_complete)
+    }
+
+    /// Whether nothing new is begun.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
         self.stopped
-            && !(self.taken.is_empty()
-                && self.lanes.values().all(Lane::is_idle)
-                && self.people.values().all(Person::is_idle))
     }
 
     fn halted(&self) -> bool {
@@ -346,15 +378,27 @@ impl Run {
             Event::Revoked(ticket, answer) => self.revoked(now, ticket, answer, &mut effects),
             Event::Put(ticket, outcome) => self.put_ended(ticket, outcome, &mut effects),
             Event::Woke => {}
+            Event::WindDown => self.wind_down(),
             Event::Stop => self.stopped = true,
             Event::Broken(why) => {
                 self.broken.get_or_insert(why);
             }
         }
+        self.stopped |= self.winding_down && !self.lanes.values().any(Lane::is_draining);
         if !self.halted() {
             self.advance(now, &mut effects);
         }
         effects
+    }
+
+    /// A service at which calls are under way begins nothing before they have ended: one that hangs
+    /// would keep the run for ever.
+    fn wind_down(&mut self) {
+        self.winding_down = true;
+        for lane in self.lanes.values_mut() {
+            self.has_left |= !lane.drain().is_empty();
+        }
+        self.has_left |= !std::mem::take(&mut self.touched).is_empty();
     }
 
     /// Nothing of a plan is called before its debts are on disk.
@@ -529,7 +573,7 @@ impl Run {
         let mut given_up = Vec::new();
         for lane in self.lanes.values_mut() {
             if let Some(why) = lane.closed().map(str::to_owned) {
-                given_up.push((lane.close(&why), why));
+                given_up.push((lane.empty(), why));
             }
         }
         for (jobs, why) in given_up {

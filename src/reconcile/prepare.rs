@@ -13,7 +13,7 @@ use super::{ADOPTER, Pass, PassError, Planned, SETTLING_PATIENCE, secrets_needed
 use crate::causes::chain;
 use crate::desired_file::DesiredFile;
 use crate::exchange::Secrets;
-use crate::execute::{More, Prepared};
+use crate::execute::{Joining, More, Prepared};
 use crate::model::action::{Action, Install, InstallReason};
 use crate::model::actual::Actual;
 use crate::model::digest::DigestPrefix;
@@ -163,7 +163,7 @@ impl Pass {
         let shut = secrets_needed(&actual, &intent.registry).into_iter();
         let shut = shut.filter_map(|(service, name)| {
             let why = format!("the shared secret {name} {}", exchange.lacks_secret(name)?);
-            Some((service.clone(), name.clone(), why))
+            Some(((service.clone(), name.clone()), why))
         });
         let shut = shut.collect();
         let retry_now = self.scope.retry_now;
@@ -245,7 +245,7 @@ pub(super) struct FurtherMade {
 }
 
 impl Further {
-    pub(super) fn more(self: &Arc<Self>, users: UnboundedReceiver<BTreeSet<UserId>>) -> More {
+    pub(super) fn more(self: &Arc<Self>, joining: UnboundedReceiver<Joining>) -> More {
         let further = Arc::clone(self);
         let prepare = move |users: BTreeSet<UserId>| match further.prepare(&users) {
             Ok(made) => {
@@ -259,7 +259,7 @@ impl Further {
                 None
             }
         };
-        More { users, prepare: Arc::new(prepare) }
+        More { joining, prepare: Arc::new(prepare) }
     }
 
     /// Without writing to the state, which the run does.

@@ -428,6 +428,20 @@ fn a_call_that_hangs_keeps_no_other_click_waiting() {
 }
 
 #[test]
+fn a_pass_that_ends_for_the_next_keeps_no_click_waiting_for_its_last_call() {
+    let (scene, watching) = while_crm_hangs(60);
+    watching.signal(Signal::SIGHUP);
+    wait_until("the end of what is not begun", || watching.said().contains("is ended"));
+    scene.connect("eva", Kind::Invoicing);
+    scene.connect("eva", Kind::Crm);
+    wait_until("another's key", || has_working_key(&scene, "eva", Kind::Invoicing));
+    scene.disconnect("eva", Kind::Invoicing);
+    wait_until("its revoke", || scene.live(Kind::Invoicing).is_empty());
+    assert_eq!(scene.phases("john", Kind::Crm), ["issuing"], "the first call is under way");
+    assert_eq!(scene.calls(Kind::Crm).0, 1, "nothing more is begun where it hangs");
+}
+
+#[test]
 fn who_disconnects_while_a_call_is_under_way_is_disconnected_when_it_has_ended() {
     let scene = Scene::new();
     scene.faults(Kind::Crm).next(On::Exchange, Fault::Delay { millis: 2000 }, 1);

@@ -12,7 +12,7 @@ use super::super::outcome::{
 use super::super::plan::waiting::wish_digest;
 use super::super::registry::Contract;
 use super::super::token::{Move, later};
-use super::{Effect, Purpose, Run, Task, Ticket};
+use super::{Effect, Purpose, Run, Task, Ticket, Tried};
 
 /// A service whose clock is further from ours ends and renews nothing by time.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -142,15 +142,15 @@ impl Run {
     ) {
         let task = &self.jobs[job].task;
         let key = (task.user().clone(), task.service().clone());
-        let tries = self.backoffs.get(&key).copied().unwrap_or(0);
+        let Tried { times, is_noted } = self.tried.get(&key).copied().unwrap_or_default();
         let backoff = match failure {
-            None if tries == 0 => return,
+            None if !is_noted => return,
             None => None,
             Some(failure) => {
-                let wait = wait(tries, failure.retry_after, (self.dice)());
+                let wait = wait(times, failure.retry_after, (self.dice)());
                 Some(Backoff {
                     until: later(now, wait),
-                    tries: tries + 1,
+                    tries: times + 1,
                     wish: self.wishes.get(&key).copied().unwrap_or_else(|| {
                         wish_digest(None) // every job's wish was noted when it was taken
                     }),
@@ -158,7 +158,8 @@ impl Run {
                 })
             }
         };
-        self.backoffs.insert(key.clone(), backoff.as_ref().map_or(0, |backoff| backoff.tries));
+        let times = backoff.as_ref().map_or(0, |backoff| backoff.tries);
+        self.tried.insert(key.clone(), Tried { times, is_noted: backoff.is_some() });
         changes.push(Change::Backoff { user: key.0, service: key.1, backoff });
     }
 
@@ -178,7 +179,8 @@ impl Run {
         let message = failure.map(|failure| failure.message.clone()).unwrap_or_default();
         if !lane.present {
             if silent || kind == Some(FailureKind::SecretRefused) {
-                let waiting = lane.close(&message);
+                let until = later(now, wait(0, None, (self.dice)()));
+                let waiting = lane.close(&message, until);
                 self.give_up(waiting, &message);
             }
             return;
@@ -208,8 +210,10 @@ impl Run {
         if lane.closed().is_some() {
             return; // one of several that were under way: the trouble is noted
         }
+        let retry_after = failure.and_then(|failure| failure.retry_after);
         if stays_skewed && kind != TroubleKind::ClockSkew {
-            let waiting = lane.close(&message);
+            let until = later(now, wait(0, retry_after, (self.dice)()));
+            let waiting = lane.close(&message, until);
             self.give_up(waiting, &message);
             return;
         }
@@ -218,7 +222,7 @@ impl Run {
             return;
         }
         let tries = same.map_or(0, |trouble| trouble.tries);
-        let until = later(now, wait(tries, failure.and_then(|f| f.retry_after), (self.dice)()));
+        let until = later(now, wait(tries, retry_after, (self.dice)()));
         let trouble = Trouble { kind, until, tries: tries + 1, message: message.clone() };
         lane.trouble = Some(trouble.clone());
         changes.push(Change::Trouble { service: service.clone(), trouble: Some(trouble) });
@@ -226,7 +230,7 @@ impl Run {
             let jobs = &self.jobs;
             lane.withdraw(|job| is_time_driven(&jobs[job].task))
         } else {
-            lane.close(&message)
+            lane.close(&message, until)
         };
         self.give_up(waiting, &message);
     }

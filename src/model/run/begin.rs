@@ -8,7 +8,7 @@ use super::super::outcome::Change;
 use super::super::registry::Contract;
 use super::answer::is_time_driven;
 use super::lane::Turn;
-use super::{Effect, Purpose, Run, Task};
+use super::{Effect, PUTS, Purpose, Run, Task};
 
 impl Run {
     /// Begins whatever may begin now.
@@ -38,7 +38,9 @@ impl Run {
         while self.wakes.first().is_some_and(|(time, _)| *time <= now) {
             self.touched.extend(self.wakes.pop_first().map(|(_, user)| user));
         }
-        for user in std::mem::take(&mut self.touched) {
+        while self.puts.len() < PUTS
+            && let Some(user) = self.touched.pop_first()
+        {
             self.put_if_due(user, now, effects);
         }
     }

@@ -39,11 +39,19 @@ pub(super) struct Lane {
     silent: u32,
     /// After trouble, one call goes first.
     probing: bool,
-    closed: Option<String>,
+    closed: Option<Closed>,
+    /// Whether nothing begins before the calls that are under way have ended.
+    draining: bool,
     /// Whether this is where the service is now, so that its trouble is recorded.
     pub(super) present: bool,
     /// What is wrong with the service, as it is recorded.
     pub(super) trouble: Option<Trouble>,
+}
+
+/// Why nothing more is called, and until when.
+struct Closed {
+    why: String,
+    until: Timestamp,
 }
 
 /// What a lane says to "who is next?".
@@ -67,6 +75,7 @@ impl Lane {
             silent: 0,
             probing: trouble.is_some(),
             closed: None,
+            draining: false,
             trouble: trouble.cloned(),
         }
     }
@@ -81,13 +90,37 @@ impl Lane {
 
     /// Why nothing more is called, if nothing is.
     pub(super) fn closed(&self) -> Option<&str> {
-        self.closed.as_deref()
+        self.closed.as_ref().map(|closed| closed.why.as_str())
     }
 
-    /// Calls nothing more; returns who was waiting.
-    pub(super) fn close(&mut self, why: &str) -> Vec<usize> {
-        self.closed.get_or_insert_with(|| why.to_owned());
+    /// Calls nothing more until then; returns who was waiting.
+    pub(super) fn close(&mut self, why: &str, until: Timestamp) -> Vec<usize> {
+        self.closed.get_or_insert_with(|| Closed { why: why.to_owned(), until });
+        self.empty()
+    }
+
+    /// Gives it another try once it was closed for long enough: one call goes first.
+    pub(super) fn reopen(&mut self, now: Timestamp) {
+        if self.closed.take_if(|closed| closed.until <= now).is_some() {
+            (self.probing, self.silent) = (true, 0);
+        }
+    }
+
+    /// Those who are waiting have no turn any more; returns who.
+    pub(super) fn empty(&mut self) -> Vec<usize> {
         self.queue.drain(..).collect()
+    }
+
+    /// Begins nothing before the calls that are under way have ended. Returns who was waiting: they
+    /// have no turn any more.
+    pub(super) fn drain(&mut self) -> Vec<usize> {
+        self.draining = self.under_way > 0;
+        self.empty()
+    }
+
+    /// Whether calls that were to end first are under way.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining
     }
 
     /// Takes those who are waiting and fit out of the queue.
@@ -100,13 +133,14 @@ impl Lane {
 
     /// Who will have a turn when the present calls have ended.
     pub(super) fn soon(&self) -> impl Iterator<Item = usize> {
-        let most = if self.probing { 0 } else { self.limits.concurrency.get() as usize };
+        let none_yet = self.probing || self.draining;
+        let most = if none_yet { 0 } else { self.limits.concurrency.get() as usize };
         self.queue.iter().take(most).copied()
     }
 
     pub(super) fn turn(&mut self, now: Timestamp) -> Turn {
         let most = if self.probing { 1 } else { self.limits.concurrency.get() };
-        if self.under_way >= most || self.queue.is_empty() {
+        if self.draining || self.under_way >= most || self.queue.is_empty() {
             return Turn::Nobody;
         }
         // What began in the future did so before the clock was set back: nobody waits for that.
@@ -126,6 +160,7 @@ impl Lane {
     /// A call ended. Returns whether the service has now been silent too often.
     pub(super) fn ended(&mut self, answered: bool) -> bool {
         self.under_way = self.under_way.saturating_sub(1);
+        self.draining &= self.under_way > 0;
         if answered {
             self.probing = false;
             self.silent = 0;

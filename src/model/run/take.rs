@@ -13,7 +13,7 @@ use super::super::plan::waiting::{service_trouble, wish_digest};
 use super::super::registry::{Endpoint, Limits};
 use super::super::token::{Move, Phase};
 use super::lane::{Address, Lane};
-use super::{Busy, Connection, Job, Run, Setting, Task};
+use super::{Busy, Connection, Job, Run, Setting, Task, Tried, UNTIL_THE_NEXT_PLAN};
 
 impl Run {
     /// Takes over another plan; [`super::Event::Start`] begins it. What it wants of connections
@@ -60,9 +60,9 @@ impl Run {
             let key = (action.user().clone(), service.clone());
             let user = setting.desired.and_then(|desired| desired.users.get(&key.0));
             let wish = wish_digest(user.and_then(|user| user.connections.get(&key.1)));
-            let backoffs = setting.actual.backoffs.get(&key.0);
-            let same = backoffs.and_then(|of| of.get(&key.1)).filter(|b| b.wish == wish);
-            self.backoffs.insert(key.clone(), same.map_or(0, |backoff| backoff.tries));
+            let noted = setting.actual.backoffs.get(&key.0).and_then(|of| of.get(&key.1));
+            let times = noted.filter(|noted| noted.wish == wish).map_or(0, |noted| noted.tries);
+            self.tried.insert(key.clone(), Tried { times, is_noted: noted.is_some() });
             self.wishes.insert(key, wish);
         }
         match action {
@@ -109,7 +109,11 @@ impl Run {
 
     fn open_lane(&mut self, service: &ServiceId, endpoint: &Endpoint, setting: &Setting<'_>) {
         let address = Address::new(service, endpoint);
-        if self.lanes.contains_key(&address) {
+        let shut = self.shut.get(&(service.clone(), endpoint.secret.clone()));
+        if let Some(lane) = self.lanes.get_mut(&address) {
+            if shut.is_none() {
+                lane.reopen(setting.now);
+            }
             return;
         }
         let known = setting.registry.service(service);
@@ -118,11 +122,11 @@ impl Run {
         let trouble = setting.actual.troubles.get(service).filter(|_| present);
         let mut lane = Lane::new(limits, present, trouble);
         let closed = service_trouble(setting.actual, setting.retry_now, setting.now, service);
-        if let Some((_, why)) = closed.filter(|_| present) {
-            lane.close(&why);
+        if let Some((until, why)) = closed.filter(|_| present) {
+            lane.close(&why, until);
         }
-        if let Some(why) = self.shut.get(&(service.clone(), endpoint.secret.clone())) {
-            lane.close(why);
+        if let Some(why) = shut {
+            lane.close(why, UNTIL_THE_NEXT_PLAN);
         }
         self.lanes.insert(address, lane);
     }
