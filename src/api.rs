@@ -269,7 +269,7 @@ pub enum HealthStatus {
     SecretRefused,
     /// Its clock and ours are apart.
     ClockSkew,
-    /// No pass has recorded anything.
+    /// No pass has called it yet.
     Unknown,
 }
 

@@ -319,9 +319,13 @@ fn health_of(health: Option<&Health>, id: &ServiceId) -> (HealthStatus, String) 
     let Some(of_it) = health.and_then(|health| health.services.get(id)) else {
         return (HealthStatus::Unknown, String::new());
     };
-    match &of_it.trouble {
-        None => (HealthStatus::Ok, of_it.list_frozen.clone().unwrap_or_default()),
-        Some(trouble) => {
+    match (&of_it.trouble, &of_it.last_call) {
+        (None, None) => (HealthStatus::Unknown, String::new()),
+        (None, Some(call)) if call.is_answered() => {
+            (HealthStatus::Ok, of_it.list_frozen.clone().unwrap_or_default())
+        }
+        (None, Some(_)) => (HealthStatus::Down, "the last call came to nothing".to_owned()),
+        (Some(trouble), _) => {
             let status = match trouble.kind {
                 TroubleKind::SecretRefused => HealthStatus::SecretRefused,
                 TroubleKind::Down => HealthStatus::Down,

@@ -244,11 +244,14 @@ impl Pass {
         let exit = exit(&part, &executed);
         let (now, of_all) = ((self.clock)(), self.scope.users.is_none());
         let took = now.duration_since(began);
-        let former = store.last_pass()?.filter(|_| !of_all);
-        let held = former.as_ref().and_then(|former| former.held.as_ref());
+        let last = store.last_pass()?.filter(|_| !of_all);
+        let held = last.as_ref().and_then(|last| last.held.as_ref());
         let held = part.held.losses.len().max(held.map_or(0, |held| held.connections));
         let fleet = store.fleet(held, now)?;
-        let health = calls.health(store.health()?, &further.registry);
+        // What an older or newer program left there is not needed.
+        let former = store.shown(Shown::Health)?;
+        let former = former.and_then(|(_, text)| serde_json::from_str(&text).ok());
+        let health = calls.health(store.health()?, former, &further.registry, &fleet);
         let passed =
             Passed { planned: part, executed, exit, took, of_all, fleet, health, due, touched };
         let plan = if of_all { Shown::Plan } else { Shown::PlanOfUsers };
@@ -256,7 +259,7 @@ impl Pass {
         // One of a single service, or of debts alone, has not looked at the rest.
         let looked = self.scope.service.is_none() && passed.planned.intent_error.is_none();
         let whom = self.scope.users.as_ref().map(|users| users | &passed.touched);
-        store.record_pass(&last_pass(&passed, former, began), |store| {
+        store.record_pass(&last_pass(&passed, last, began), |store| {
             if looked {
                 store.record_kept_back(whom.as_ref(), &kept_back)?;
             }

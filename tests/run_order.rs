@@ -10,9 +10,12 @@ use jiff::{SignedDuration, Timestamp};
 use service_connector::model::actual::TroubleKind;
 use service_connector::model::guard;
 use service_connector::model::name::{OpId, ServiceId};
-use service_connector::model::outcome::{Found, Recorded};
+use service_connector::model::outcome::{
+    Answer, Failure, FailureKind, Found, IssueAnswer, Recorded,
+};
+use service_connector::model::plan::Scope;
 use service_connector::model::registry::{Contract, Limits};
-use service_connector::model::run::{Busy, Effect, Event, Run, Setting};
+use service_connector::model::run::{Busy, Effect, Event, Run, Setting, Ticket};
 use service_connector::model::token::{Move, Phase};
 
 use support::fleet::{change_service, newcomers, service, settled, settled_at, unwant, user};
@@ -375,4 +378,102 @@ fn no_plan_is_made_before_the_removals_of_the_last_one_are_on_disk() {
     assert!(!run.is_journaled());
     run.next(given.now, Event::Recorded(*ticket, Ok(Recorded::default())));
     assert!(run.is_journaled());
+}
+
+/// The machine alone. All that it writes down is on disk at once; its calls wait for an answer.
+struct Machine<'a> {
+    given: &'a mut Given,
+    run: Run,
+    calls: Vec<(ServiceId, Ticket)>,
+}
+
+impl<'a> Machine<'a> {
+    fn new(given: &'a mut Given) -> Self {
+        let instance = "00000000000000aa".parse().unwrap();
+        let run = Run::new(&given.registry, instance, Box::new(|| 7));
+        Self { given, run, calls: Vec::new() }
+    }
+
+    /// Takes over a plan of these users.
+    fn plan(&mut self, users: std::ops::Range<usize>) {
+        self.given.scope = Scope::of_users(users.map(user));
+        let given = &self.given;
+        let (approved, _) = guard::approve(given.plan(), &given.limits);
+        let setting = Setting {
+            desired: Some(&given.desired),
+            registry: &given.registry,
+            actual: &given.actual,
+            now: given.now,
+            retry_now: false,
+        };
+        self.run.absorb(approved, &setting, &Busy::default());
+        self.happens(Event::Start);
+    }
+
+    fn happens(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for effect in self.run.next(self.given.now, event) {
+                match effect {
+                    Effect::Record(ticket, _) => {
+                        events.push(Event::Recorded(ticket, Ok(Recorded::default())));
+                    }
+                    Effect::Issue { ticket, of: (_, service), .. } => {
+                        self.calls.push((service, ticket));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn calls_of(&self, number: usize) -> usize {
+        self.calls.iter().filter(|(id, _)| *id == service(number)).count()
+    }
+
+    /// All calls to this service that are under way fail like this.
+    fn fail(&mut self, number: usize, kind: FailureKind) {
+        let calls = self.calls.extract_if(.., |(id, _)| *id == service(number));
+        for (_, ticket) in calls.collect::<Vec<_>>() {
+            let failure = Failure { kind, message: "no".to_owned(), retry_after: None };
+            let answer = Answer { date: None, what: IssueAnswer::Failed(failure) };
+            self.happens(Event::Issued(ticket, answer));
+        }
+    }
+}
+
+#[test]
+fn a_service_that_was_given_up_is_tried_by_one_call_of_a_later_plan_once_it_is_due() {
+    let mut given = newcomers(20, 1);
+    let mut machine = Machine::new(&mut given);
+    machine.plan(0..4);
+    assert_eq!(machine.calls_of(0), 4);
+    machine.fail(0, FailureKind::Unreached);
+    machine.given.now += SECOND;
+    machine.plan(4..8);
+    assert_eq!(machine.calls_of(0), 0, "not yet");
+    machine.given.now += SECOND * 60;
+    machine.plan(8..12);
+    assert_eq!(machine.calls_of(0), 1, "one goes first");
+    machine.fail(0, FailureKind::Rejected);
+    assert_eq!(machine.calls_of(0), 3, "it answers again");
+}
+
+#[test]
+fn a_run_that_winds_down_takes_others_along_until_its_last_call_has_ended() {
+    let mut given = newcomers(22, 2);
+    let mut machine = Machine::new(&mut given);
+    machine.plan(0..20);
+    assert_eq!((machine.calls_of(0), machine.calls_of(1)), (8, 8), "12 each are waiting");
+    machine.happens(Event::WindDown);
+    machine.fail(1, FailureKind::Rejected);
+    assert_eq!(machine.calls_of(1), 0, "who was waiting is left to the next");
+    machine.plan(20..21);
+    assert_eq!((machine.calls_of(0), machine.calls_of(1)), (8, 1), "where nothing hangs");
+    machine.fail(1, FailureKind::Rejected);
+    assert!(!machine.run.is_done());
+    machine.fail(0, FailureKind::Rejected);
+    assert!(machine.run.is_done() && machine.run.was_cut_short());
+    machine.plan(21..22);
+    assert_eq!((machine.calls_of(0), machine.calls_of(1)), (0, 0));
 }

@@ -27,6 +27,11 @@ fn shown(scene: &Scene, what: Shown) -> Value {
     serde_json::from_str(&text(scene, what).expect("a pass left it")).unwrap()
 }
 
+fn rows(scene: &Scene, table: &str) -> u32 {
+    let sql = format!("SELECT count(*) FROM {table}");
+    scene.database().query_row(&sql, [], |row| row.get(0)).unwrap()
+}
+
 fn crm(scene: &Scene) -> Value {
     shown(scene, Shown::Fleet)["services"]["crm"].clone()
 }
@@ -268,4 +273,58 @@ fn which_laptop_holds_what_is_known_to_who_may_not_look_at_homes() {
     fs::remove_file(scene.path(&format!("homes/john/.service_env_seen/{ONE}"))).unwrap();
     scene.pass(0);
     assert_eq!(laptops(&scene, "john"), [(OTHER.to_owned(), 1)]);
+}
+
+#[test]
+fn the_last_call_is_remembered_by_passes_that_make_none() {
+    let scene = Scene::new();
+    scene.connect("eva", Kind::Invoicing);
+    scene.pass(0);
+    let call = |kind: &str| shown(&scene, Shown::Health)["services"][kind]["last_call"].clone();
+    let first = call("invoicing");
+    assert_eq!(first["result"], "ok");
+    scene.connect("john", CRM);
+    scene.run(&["reconcile", "--user", "john"]).expect(0);
+    assert_eq!(call("invoicing"), first);
+    assert_eq!(call("crm")["result"], "ok");
+    assert_eq!(call("purchase-orders"), Value::Null, "nobody has called it");
+}
+
+#[test]
+fn what_failed_is_forgotten_once_nobody_wants_it_any_more() {
+    let scene = Scene::new();
+    scene.faults(CRM).always(On::Exchange, Fault::Status { code: 422 });
+    scene.connect("john", CRM);
+    scene.pass(4);
+    assert_eq!(rows(&scene, "backoff"), 1);
+    scene.disconnect("john", CRM);
+    scene.pass(0);
+    assert_eq!(rows(&scene, "backoff"), 0, "what is owed of it is paid");
+    scene.connect("john", CRM);
+    scene.pass(4);
+    let entry = "version: 1\nusers:\n  john: { connections: { crm: { ttl_days: 30 } } }\n";
+    scene.desired_text(entry);
+    scene.faults(CRM).clear();
+    scene.pass(0);
+    assert_eq!(rows(&scene, "backoff"), 0, "it failed with another wish, and succeeds with this");
+}
+
+#[test]
+fn the_trouble_of_a_service_that_was_retired_is_forgotten_once_nothing_is_owed_to_it() {
+    let scene = Scene::new();
+    scene.connect("john", CRM);
+    scene.pass(0);
+    scene.faults(CRM).always(On::Revoke, Fault::WrongSecret);
+    scene.entry(CRM, "contract: v2", "contract: v2\nretired: true");
+    scene.disconnect("john", CRM);
+    scene.pass(4);
+    let health = || shown(&scene, Shown::Health)["services"].clone();
+    assert_eq!(health()["crm"]["trouble"]["kind"], "secret_refused", "a key is owed to it");
+    // Somebody ends the key there by hand, and says so.
+    let json = scene.run(&["explain", "john", "crm", "--json"]).expect(0).json();
+    let op = json["tokens"][0]["op"].as_str().unwrap();
+    scene.run(&["forget", "john", "crm", op, "--reason", "ended there by hand"]).expect(0);
+    scene.pass(0);
+    assert_eq!(health()["crm"], Value::Null);
+    assert_eq!(rows(&scene, "trouble"), 0);
 }

@@ -22,6 +22,7 @@ use crate::model::name::{AccountName, EnvName, UserId};
 use crate::model::outcome::Change;
 use crate::model::plan::due::{self, Due};
 use crate::model::plan::json::{self, PlanJson};
+use crate::model::plan::waiting::outlived;
 use crate::model::plan::{self, Plan, Scope, View, World};
 use crate::model::registry::Registry;
 use crate::observe::{self, Intent, IntentError, Wanted};
@@ -134,7 +135,7 @@ impl Pass {
         names: &SecretNames,
     ) -> Result<Made, PassError> {
         let exchange = Arc::new(self.exchange.with(self.secrets(&planned, names)));
-        let found = self.disagreeing_clocks(&planned, &exchange).await;
+        let mut found = self.disagreeing_clocks(&planned, &exchange).await;
         if !found.is_empty() {
             let Planned { at, intent, mut actual, .. } = planned;
             note_troubles(&mut actual, &found);
@@ -158,6 +159,9 @@ impl Pass {
             Err(error) => (None, Some(error)),
         };
         let due = due::due(&actual, desired.as_ref(), &intent.registry, at);
+        if let Some(desired) = &desired {
+            found.extend(outlived(desired, &intent.registry, &actual));
+        }
         let notes = approved.plan().notes.clone();
         let drifted = drifted(approved.plan());
         let shut = secrets_needed(&actual, &intent.registry).into_iter();

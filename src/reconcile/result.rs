@@ -16,7 +16,7 @@ use crate::model::plan::due::Due;
 use crate::model::plan::{self, LossKind, NoteKind};
 use crate::model::registry::Registry;
 use crate::observe::IntentError;
-use crate::store::{FailedRecord, Fleet, Health, HeldRecord, LastCall, LastPass};
+use crate::store::{FailedRecord, Fleet, Health, HeldRecord, LastCall, LastPass, ServiceHealth};
 
 /// So many failures are remembered of a pass.
 const MAX_FAILED: usize = 100;
@@ -104,15 +104,31 @@ impl LastCalls {
         }))
     }
 
-    /// How the services are, those among them that nothing is wrong with.
-    pub(super) fn health(&self, mut health: Health, registry: &Registry) -> Health {
-        for service in registry.services() {
-            health.services.entry(service.id.clone()).or_default();
-        }
-        for (service, call) in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            health.services.entry(service.clone()).or_default().last_call = Some(call.clone());
-        }
-        health
+    /// How the services are that can be used or that something is held of, those among them that
+    /// nothing is wrong with. Where this pass called none, the `former` call is still the last.
+    pub(super) fn health(
+        &self,
+        mut known: Health,
+        former: Option<Health>,
+        registry: &Registry,
+        fleet: &Fleet,
+    ) -> Health {
+        let mut calls: BTreeMap<ServiceId, LastCall> = former
+            .into_iter()
+            .flat_map(|former| former.services)
+            .filter_map(|(service, health)| Some((service, health.last_call?)))
+            .collect();
+        calls.extend(self.0.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let usable = registry.services().filter(|service| !service.retired);
+        let held = fleet.services.iter().filter(|(_, figures)| !figures.tokens.is_empty());
+        let services: BTreeSet<&ServiceId> =
+            usable.map(|service| &service.id).chain(held.map(|(service, _)| service)).collect();
+        let mut health = |service: &ServiceId| {
+            let known = known.services.remove(service).unwrap_or_default();
+            ServiceHealth { last_call: calls.remove(service), ..known }
+        };
+        let services = services.into_iter().map(|id| (id.clone(), health(id))).collect();
+        Health { version: known.version, services }
     }
 }
 

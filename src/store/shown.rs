@@ -70,7 +70,7 @@ pub struct ServiceFigures {
 pub struct Health {
     /// [`VERSION`].
     pub version: u32,
-    /// Those of the registry, and those that are in trouble.
+    /// Those that can be used, and those that something is held of.
     pub services: BTreeMap<ServiceId, ServiceHealth>,
 }
 
@@ -81,7 +81,7 @@ pub struct ServiceHealth {
     pub trouble: Option<TroubleShown>,
     /// Why its list of tokens cannot be relied on, if so.
     pub list_frozen: Option<String>,
-    /// The last call of that pass, if there was one.
+    /// The last call of any pass, if there was one.
     pub last_call: Option<LastCall>,
 }
 
@@ -105,8 +105,16 @@ pub struct LastCall {
     pub call: String,
     /// In milliseconds.
     pub took_ms: u64,
-    /// `ok`, or what came instead.
+    /// `ok`, or what came instead: a word of [`crate::exchange::seen`].
     pub result: String,
+}
+
+impl LastCall {
+    /// Whether the service said anything, be it no.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        !matches!(self.result.as_str(), "unreached" | "unknown")
+    }
 }
 
 impl Store {

@@ -167,6 +167,9 @@ fn admins_see_the_fleet_page_by_page_and_find_whom_they_look_for() {
 fn a_service_that_is_down_is_said_to_be_and_its_card_says_when_it_is_tried_again() {
     let scene = Scene::new();
     let door = Door::open(&scene);
+    let health = || door.get("a", &format!("{API}/health/crm")).expect(200).json();
+    wait_until("a pass", || scene.has_passed());
+    assert_eq!(health()["status"], "unknown", "nobody has called it");
     // So slow that all are asked for in one pass.
     scene.faults(Kind::Crm).always(On::Exchange, Fault::Delay { millis: 1000 });
     scene.faults(Kind::Crm).always(On::Exchange, Fault::ServerError);
@@ -176,7 +179,6 @@ fn a_service_that_is_down_is_said_to_be_and_its_card_says_when_it_is_tried_again
     let state = |user: &str| door.service(user, "crm")["state"].clone();
     wait_until("the trouble", || state("a") == "service_down");
     assert!(door.service("a", "crm")["retry_at"].is_string());
-    let health = || door.get("a", &format!("{API}/health/crm")).expect(200).json();
     wait_until("the health", || health()["status"] == "down");
     door.get("a", &format!("{API}/health/nothing")).problem(404);
 }

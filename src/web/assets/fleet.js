@@ -17,7 +17,7 @@ const HEALTH = {
   down: ["bad", "Down"],
   secret_refused: ["bad", "Refuses our secret"],
   clock_skew: ["warn", "Clock is off"],
-  unknown: ["idle", "Not looked at"],
+  unknown: ["idle", "Not called yet"],
 };
 
 const CSS = `
