@@ -276,6 +276,21 @@ fn which_laptop_holds_what_is_known_to_who_may_not_look_at_homes() {
 }
 
 #[test]
+fn a_key_that_should_have_been_renewed_long_ago_counts_however_long_it_lives() {
+    let scene = Scene::new();
+    let wish = |wish: &str| {
+        let users = format!("version: 1\nusers:\n  john: {{ connections: {{ crm: {wish} }} }}\n");
+        scene.desired_text(&users);
+        scene.pass(0);
+        crm(&scene)["renewals_late"].clone()
+    };
+    assert_eq!(wish("{ ttl_days: 1 }"), 0, "less than a day is left, as it always is");
+    scene.let_pass(DAY * 23 / 24);
+    assert_eq!(wish("{ ttl_days: 1, paused: true }"), 1);
+    assert_eq!(wish("{ ttl_days: 1 }"), 0, "it was renewed");
+}
+
+#[test]
 fn the_last_call_is_remembered_by_passes_that_make_none() {
     let scene = Scene::new();
     scene.connect("eva", Kind::Invoicing);

@@ -36,6 +36,7 @@ pub(super) struct Metrics {
     tokens: Family<Labels, Gauge>,
     oldest_debt: Family<Labels, Float>,
     next_expiry: Family<Labels, Float>,
+    renewals_late: Family<Labels, Gauge>,
     backoffs: Family<Labels, Gauge>,
     orphans: Family<Labels, Gauge>,
     trouble: Family<Labels, Gauge>,
@@ -68,6 +69,10 @@ impl Default for Metrics {
             next_expiry: new.add(
                 "next_expiry_timestamp_seconds",
                 "When the next key that works ends by itself",
+            ),
+            renewals_late: new.add(
+                "renewals_late",
+                "Keys that end within 12 hours and have less than a twelfth of their life left",
             ),
             backoffs: new.add("backoffs", "Connections that failed and wait"),
             orphans: new.add(
@@ -203,7 +208,7 @@ impl Metrics {
     /// What is not there any more is not told any more.
     fn fleet(&self, fleet: &Fleet) {
         self.held.set(count(fleet.held));
-        for family in [&self.tokens, &self.backoffs, &self.orphans] {
+        for family in [&self.tokens, &self.renewals_late, &self.backoffs, &self.orphans] {
             family.clear();
         }
         self.oldest_debt.clear();
@@ -221,6 +226,7 @@ impl Metrics {
             if let Some(at) = figures.next_expiry {
                 self.next_expiry.get_or_create(&labels).set(seconds(at));
             }
+            self.renewals_late.get_or_create(&labels).set(count(figures.renewals_late));
             self.backoffs.get_or_create(&labels).set(count(figures.backoffs));
             self.orphans.get_or_create(&labels).set(count(figures.possible_orphans));
         }

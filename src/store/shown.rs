@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::schema::NOT_ENDED;
 use super::{Store, StoreError};
 use crate::model::actual::TroubleKind;
 use crate::model::name::ServiceId;
-use crate::model::token::Phase;
+use crate::model::token::{Phase, later};
 
 /// The version of the documents' field names. New fields may come within it.
 pub const VERSION: u32 = 1;
@@ -59,6 +59,11 @@ pub struct ServiceFigures {
     pub oldest_debt: Option<Timestamp>,
     /// When the next key that works ends by itself.
     pub next_expiry: Option<Timestamp>,
+    /// Keys that work, and should have been renewed long ago: less than a twelfth of their life is
+    /// left, and less than 12 hours. (Renewal is due with a third of it left at the latest, unless the
+    /// registry has it later.)
+    #[serde(default)]
+    pub renewals_late: usize,
     /// Connections that failed and wait.
     pub backoffs: usize,
     /// Tokens of contract v1 that may exist, and nobody can tell.
@@ -146,6 +151,9 @@ impl Store {
                 _ => {}
             }
         }
+        for (service, count) in self.renewals_late(now)? {
+            fleet.services.entry(service).or_default().renewals_late = count;
+        }
         for (service, count) in self.backoffs_by_service()? {
             fleet.services.entry(service).or_default().backoffs = count;
         }
@@ -153,6 +161,19 @@ impl Store {
             fleet.services.entry(lost.service).or_default().possible_orphans += 1;
         }
         Ok(fleet)
+    }
+
+    fn renewals_late(&self, now: Timestamp) -> Result<Vec<(ServiceId, usize)>, StoreError> {
+        let sql = format!(
+            "SELECT service, count(*) FROM token INDEXED BY token_figures \
+             WHERE {NOT_ENDED} AND phase = 'active' AND expires_at < ?2 \
+             AND (expires_at - ?1) * 12 < expires_at - asked_at GROUP BY service"
+        );
+        let soon = later(now, SignedDuration::from_hours(12));
+        let values = [now.as_microsecond(), soon.as_microsecond()];
+        self.collect(&sql, values, |row| {
+            Ok((self.parse(row, 0, "service id")?, self.count(row, 1)?))
+        })
     }
 
     fn backoffs_by_service(&self) -> Result<Vec<(ServiceId, usize)>, StoreError> {
