@@ -135,6 +135,9 @@ const WAITING: &str = ".pass.waiting";
 /// The right to write the state and to act: one pass at a time.
 pub struct PassLock(#[expect(dead_code, reason = "holds the lock until it is dropped")] File);
 
+/// Says that the lock is waited for, until it is dropped.
+pub struct Waiting(#[expect(dead_code, reason = "holds the lock until it is dropped")] File);
+
 impl PassLock {
     /// Takes the lock, waiting for another pass. `on_wait` is called once if it must wait.
     ///
@@ -147,8 +150,7 @@ impl PassLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 on_wait();
-                let (_, waiting) = Self::open(state_dir, WAITING)?;
-                waiting.lock_shared().map_err(failed)?;
+                let _waiting = Self::wait(state_dir)?;
                 file.lock().map_err(failed)?;
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
@@ -156,7 +158,17 @@ impl PassLock {
         Ok(Self(file))
     }
 
-    /// Whether somebody waits for the lock in [`PassLock::take`]. Who cannot tell says no.
+    /// Says that the lock is waited for.
+    ///
+    /// # Errors
+    /// The file that says so cannot be opened.
+    pub fn wait(state_dir: &Path) -> Result<Waiting, StoreError> {
+        let (path, file) = Self::open(state_dir, WAITING)?;
+        file.lock_shared().map_err(|source| StoreError::File { path, source })?;
+        Ok(Waiting(file))
+    }
+
+    /// Whether somebody waits for the lock. Who cannot tell says no.
     #[must_use]
     pub fn is_awaited(state_dir: &Path) -> bool {
         let waiting = Self::open(state_dir, WAITING);

@@ -23,8 +23,8 @@ use crate::observe;
 use crate::registry_dir;
 use crate::store::{PassLock, Store, StoreError, SweepFound};
 
-/// How often the lock of a pass is tried.
-const LOCKED: Duration = Duration::from_millis(100);
+/// How often the lock of a pass is tried: the next pass lets who waits go first for a moment.
+const LOCKED: Duration = Duration::from_millis(25);
 
 /// What a sweep found at one service.
 #[derive(Debug, Clone, Serialize)]
@@ -124,15 +124,16 @@ impl Pass {
 
     /// Waits for the lock without keeping anything else of this process waiting.
     async fn lock(&self, on_wait: impl FnOnce()) -> Result<PassLock, StoreError> {
-        let mut on_wait = Some(on_wait);
+        if let Some(lock) = PassLock::try_take(&self.places.state)? {
+            return Ok(lock);
+        }
+        on_wait();
+        let _waiting = PassLock::wait(&self.places.state)?;
         loop {
+            tokio::time::sleep(LOCKED).await;
             if let Some(lock) = PassLock::try_take(&self.places.state)? {
                 return Ok(lock);
             }
-            if let Some(on_wait) = on_wait.take() {
-                on_wait();
-            }
-            tokio::time::sleep(LOCKED).await;
         }
     }
 

@@ -468,6 +468,15 @@ fn who_asks_for_a_pass_gets_it_while_one_does_not_end() {
     wait_until("a pass after it", || watching.passes() > passes);
 }
 
+#[test]
+fn a_sweep_waits_for_no_pass_that_does_not_end() {
+    let (scene, watching) = while_crm_hangs(60);
+    let mut sweep = scene.start(&["reconcile", "--sweep"]);
+    wait_until("the end of what is not begun", || watching.said().contains("is ended"));
+    sweep.kill().unwrap();
+    sweep.wait().unwrap();
+}
+
 /// How a server answers.
 type Manner = fn(&mut TcpStream);
 
