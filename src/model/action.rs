@@ -99,6 +99,14 @@ pub enum IssueReason {
     Missing,
 }
 
+impl IssueReason {
+    /// Whether only the time asks for it.
+    #[must_use]
+    pub fn is_time_driven(self) -> bool {
+        matches!(self, Self::RenewalDue(_) | Self::RotateAfter(_))
+    }
+}
+
 impl fmt::Display for IssueReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -166,6 +174,14 @@ pub enum RevokeReason {
     TooMany,
     /// It bears our name at the service, and the state does not know it as one that may live.
     Stray,
+}
+
+impl RevokeReason {
+    /// Whether only the time asks for it.
+    #[must_use]
+    pub fn is_time_driven(self) -> bool {
+        matches!(self, Self::AccountGone | Self::GraceOver | Self::Acknowledged)
+    }
 }
 
 impl fmt::Display for RevokeReason {

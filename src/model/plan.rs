@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::action::{Action, EndKind, Install, IssueReason, RevokeReason};
+use super::action::{Action, EndKind, Install};
 use super::actual::Actual;
 use super::desired::{Desired, DesiredUser, People, Person};
 use super::digest::Digest;
@@ -337,8 +337,8 @@ impl Plan {
     #[must_use]
     pub fn time_driven_services(&self) -> BTreeSet<&ServiceId> {
         let by_time = self.actions.iter().filter(|action| match action {
-            Action::Issue(issue) => matches!(issue.why, IssueReason::RenewalDue(_)),
-            Action::Revoke(revoke) => revoke.why == RevokeReason::GraceOver,
+            Action::Issue(issue) => issue.why.is_time_driven(),
+            Action::Revoke(revoke) => revoke.why.is_time_driven(),
             Action::End(end) => matches!(end.how, EndKind::Expired(_)),
             Action::Install(_) => false,
         });

@@ -23,8 +23,8 @@ use crate::store::{Store, StoreError};
 const NO_RENEWAL: SignedDuration = SignedDuration::from_hours(1);
 
 impl Pass {
-    /// Asks the services of which something is to be done by time alone what time it is there:
-    /// what is to be recorded of where theirs and ours disagree, or do so no longer.
+    /// Asks the services of which something is to be done by time alone what time it is there, and,
+    /// where everything is looked at, those whose clocks disagreed: what is to be recorded of where theirs and ours disagree, or do so no longer.
     pub(super) async fn disagreeing_clocks(
         &self,
         planned: &Planned,
@@ -37,7 +37,9 @@ impl Pass {
         let held = planned.held.losses.iter().filter(|loss| loss.kind == LossKind::Expiry);
         let by_time = planned.approved.plan().time_driven_services().into_iter();
         let doubtful = by_time.chain(held.map(|loss| &loss.service));
-        let doubtful = doubtful.chain(troubles.keys().filter(|service| skewed(service)));
+        // One that does not answer would keep each pass of a single user waiting.
+        let looks = self.scope.users.is_none();
+        let doubtful = doubtful.chain(troubles.keys().filter(|service| looks && skewed(service)));
         let endpoints: BTreeMap<ServiceId, Arc<Endpoint>> = doubtful
             .filter_map(|service| Some((service.clone(), endpoint(planned, service)?)))
             .collect();

@@ -1,21 +1,24 @@
 //! When the next pass is due though no file changed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::triggers::{Wanted, Why};
 use crate::causes::chain;
 use crate::desired_file::EditError;
-use crate::model::outcome::{Found, Outcome, What};
-use crate::model::plan::Scope;
+use crate::model::name::UserId;
+use crate::model::outcome::{Found, Outcome};
 use crate::model::plan::due::Due;
+use crate::model::plan::{NoteKind, Scope};
+use crate::model::token::later;
 use crate::observe::IntentError;
 use crate::reconcile::{Exit, Pass, PassError, Passed};
 
-/// The first wait after a pass that could not be made, or left something undone that nothing else
-/// is going to wake us for; doubled with each further one.
+/// The first wait after a pass that could not be made, or that left something of a user undone of
+/// which nobody knows when it may be done; doubled with each further one.
 const FIRST_RETRY: Duration = Duration::from_secs(10);
 
 /// When the next pass is due.
@@ -25,33 +28,36 @@ pub(super) struct Agenda {
     look: Instant,
     /// By the wall clock: when time alone may change what is to be done.
     due: Due,
+    /// When a pass that could not be made is tried again.
     retry: Option<Instant>,
     failures: u32,
+    /// How many passes in a row left something of these users undone.
+    undone: BTreeMap<UserId, u32>,
 }
 
 impl Agenda {
     pub(super) fn new(look_every: Duration) -> Self {
         let look = Instant::now() + spread(look_every);
-        Self { look_every, look, due: Due::default(), retry: None, failures: 0 }
+        Self {
+            look_every,
+            look,
+            due: Due::default(),
+            retry: None,
+            failures: 0,
+            undone: BTreeMap::new(),
+        }
     }
 
     /// What follows from a pass.
     pub(super) fn after(&mut self, pass: &Pass, scope: &Scope, passed: &Result<Passed, PassError>) {
         match passed {
-            Ok(passed) => self.note_due(pass, scope, passed),
+            Ok(passed) => {
+                self.note_due(pass, scope, passed);
+                self.note_undone((pass.clock)(), scope, passed);
+            }
             // The retry looks at everything.
             Err(_) => self.due.of_all = None,
         }
-        let undone = match passed {
-            Err(_) => true,
-            // Of a put that failed nothing else says when it is tried again.
-            Ok(passed) if passed.executed.outcomes.iter().any(is_failed_put) => true,
-            Ok(passed) if scope.users.is_none() => {
-                matches!(passed.exit, Exit::Error | Exit::Owed) && !passed.executed.stopped
-            }
-            // What else was left undone of single users has a time of its own.
-            Ok(passed) => passed.exit == Exit::Error,
-        };
         if scope.users.is_none() {
             self.look = Instant::now() + spread(self.look_every);
             self.retry = None;
@@ -62,13 +68,33 @@ impl Agenda {
             Err(PassError::Adopt(EditError::Conflict { .. })) => Some(Duration::ZERO),
             Err(_) => None,
         };
-        if undone {
+        if passed.as_ref().map_or(true, |passed| passed.exit == Exit::Error) {
             self.failures += 1;
-            let wait = FIRST_RETRY.saturating_mul(1 << (self.failures - 1).min(10));
-            let at = Instant::now() + settles.unwrap_or_else(|| spread(wait));
+            let at = Instant::now() + settles.unwrap_or_else(|| spread(retry_wait(self.failures)));
             self.retry = Some(self.retry.map_or(at, |former| former.min(at)));
         } else if scope.users.is_none() {
             self.failures = 0;
+        }
+    }
+
+    /// Users of whom something failed or is blocked are looked at again: what keeps them back may
+    /// have gone without anything telling us.
+    fn note_undone(&mut self, now: Timestamp, scope: &Scope, passed: &Passed) {
+        let users = undone(passed);
+        self.undone.retain(|user, _| {
+            let was_looked_at = scope.users.as_ref().is_none_or(|scope| scope.contains(user));
+            let is_over = was_looked_at || passed.touched.contains(user);
+            users.contains(user) || !is_over
+        });
+        // One time for all of them: they share a pass.
+        let spread_by = spread(Duration::from_secs(1)).as_secs_f64();
+        for user in users {
+            let times = self.undone.entry(user.clone()).or_default();
+            *times += 1;
+            let wait = retry_wait(*times).mul_f64(spread_by);
+            let at = later(now, SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX));
+            let due = self.due.users.entry(user.clone()).or_insert(at);
+            *due = at.min(*due);
         }
     }
 
@@ -140,8 +166,17 @@ impl Agenda {
     }
 }
 
-fn is_failed_put(outcome: &Outcome) -> bool {
-    matches!((&outcome.what, &outcome.found), (What::Install(_), Found::Failed(_)))
+/// Of whom a pass left something undone without knowing when it may be done.
+fn undone(passed: &Passed) -> BTreeSet<&UserId> {
+    let failed = |outcome: &&Outcome| matches!(outcome.found, Found::Failed(_));
+    let failed = passed.executed.outcomes.iter().filter(failed).map(|outcome| &outcome.user);
+    let notes = passed.planned.notes.iter();
+    let blocked = notes.filter(|note| note.kind == NoteKind::Blocked);
+    failed.chain(blocked.filter_map(|note| note.user.as_ref())).collect()
+}
+
+fn retry_wait(times: u32) -> Duration {
+    FIRST_RETRY.saturating_mul(1 << times.saturating_sub(1).min(10))
 }
 
 /// How long until a file that was changed by hand may be believed, if the pass did not wait for it.

@@ -212,13 +212,35 @@ fn files_that_could_not_be_put_are_tried_again_without_anybody_asking() {
     wait_until("the failure", || says("john: files not put") && says("key issued"));
     wait_until("the end of that pass", || says("A pass ended"));
     fs::remove_file(&rules).unwrap();
-    // The first wait is 10 seconds, and a tenth more or less.
+    wait_for_the_retry(&watching, || scene.key("john", Kind::Crm).is_some_and(|key| key != old));
+    scene.working_key("john", Kind::Crm);
+}
+
+#[test]
+fn what_keeps_a_new_connection_back_is_looked_at_again_without_anybody_asking() {
+    let scene = Scene::new();
+    let watching = Watching::start_with(&scene, |command| {
+        command.env("SC_LOOK_EVERY_SECONDS", "3600");
+    });
+    let rules = scene.path("homes/john/.claude_rules");
+    fs::create_dir_all(rules.parent().unwrap()).unwrap();
+    fs::write(&rules, "a file where the directory belongs").unwrap();
+    scene.connect("john", Kind::Crm);
+    wait_until("the pass that cannot do it", || watching.passes() == 2);
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(scene.calls(Kind::Crm).0, 0, "no key without a place for it");
+    fs::remove_file(&rules).unwrap();
+    wait_for_the_retry(&watching, || has_working_key(&scene, "john", Kind::Crm));
+    assert_eq!(watching.passes(), 3, "{}", watching.said());
+}
+
+/// The first wait is 10 seconds, and a tenth more or less.
+fn wait_for_the_retry(watching: &Watching, so: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
-    while scene.key("john", Kind::Crm).is_none_or(|key| key == old) {
+    while !so() {
         assert!(Instant::now() < until, "it was not tried again: {}", watching.said());
         thread::sleep(Duration::from_millis(50));
     }
-    scene.working_key("john", Kind::Crm);
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use jiff::{SignedDuration, Timestamp};
 use zeroize::Zeroizing;
 
-use super::super::action::IssueReason;
 use super::super::actual::{Backoff, Trouble, TroubleKind};
 use super::super::name::{EnvValue, OpId, ServiceId};
 use super::super::outcome::{
@@ -258,9 +257,7 @@ pub fn clock_skew(date: Timestamp, now: Timestamp) -> Option<String> {
 /// Whether only the time asks for this.
 pub(super) fn is_time_driven(task: &Task) -> bool {
     match task {
-        Task::Issue(issue) => {
-            matches!(issue.why, IssueReason::RenewalDue(_) | IssueReason::RotateAfter(_))
-        }
+        Task::Issue(issue) => issue.why.is_time_driven(),
         Task::Revoke(_) => false,
     }
 }

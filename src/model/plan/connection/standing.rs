@@ -76,6 +76,7 @@ pub(super) fn standing<'a>(
         Some(HomeLook::Absent(absence)) => {
             let since = world.actual.absent_since.get(subject.id);
             let for_long = since.is_some_and(|since| later(*since, ABSENCE) <= world.now);
+            let for_long = for_long && !connection.skewed;
             if absence.kind.is_leaving() && for_long && connection.has_tokens() {
                 return Standing::Unwanted(Why::AccountGone);
             }
