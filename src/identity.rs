@@ -154,11 +154,18 @@ pub enum IdentityError {
     #[error("identity: header.peers is empty: list the user that the proxy runs as")]
     NoPeers,
     /// No such user.
-    #[error("identity: header.peers: there is no user `{0}` on this machine")]
-    NoSuchUser(String),
+    #[error("identity: {place}: there is no user `{name}` on this machine")]
+    NoSuchUser {
+        /// Where that stands.
+        place: &'static str,
+        /// Who.
+        name: String,
+    },
     /// It could not be found out.
-    #[error("identity: header.peers: the user `{name}` cannot be looked up")]
+    #[error("identity: {place}: the user `{name}` cannot be looked up")]
     Lookup {
+        /// Where that stands.
+        place: &'static str,
         /// Whose.
         name: String,
         /// What the system says.
@@ -186,6 +193,7 @@ enum Kind {
 
 /// The ways that are configured.
 struct Ways {
+    proxies: Vec<u32>,
     header: Option<Header>,
     flask: Option<Flask>,
     jwt: Option<Jwt>,
@@ -207,8 +215,12 @@ impl Identity {
         {
             return Err(IdentityError::SameCookie(jwt.clone()));
         }
+        let header = config.header.as_ref().map(Header::new).transpose()?;
+        let mut proxies = header::uids("proxies", &config.proxies)?;
+        proxies.extend(header.iter().flat_map(|header| &header.peers));
         Ok(Self(Kind::Configured(Box::new(Ways {
-            header: config.header.as_ref().map(Header::new).transpose()?,
+            proxies,
+            header,
             flask: config.flask.as_ref().map(Flask::new).transpose()?,
             jwt: config.jwt.as_ref().map(Jwt::new).transpose()?,
         }))))
@@ -225,11 +237,11 @@ impl Identity {
         Self(Kind::Demo { cookie, people })
     }
 
-    /// The users whose connections may say who asks: the proxy's.
+    /// The users that proxies connect as, for everybody.
     #[must_use]
-    pub fn peers(&self) -> &[u32] {
+    pub fn proxies(&self) -> &[u32] {
         match &self.0 {
-            Kind::Configured(ways) => ways.header.as_ref().map_or(&[], |header| &header.peers),
+            Kind::Configured(ways) => &ways.proxies,
             Kind::Demo { .. } => &[],
         }
     }

@@ -4,6 +4,7 @@
 mod clicks;
 mod events;
 mod gate;
+mod host;
 mod looks;
 mod pages;
 mod problem;
@@ -33,6 +34,7 @@ use crate::identity::Identity;
 use crate::model::name::{Email, UserId};
 use crate::portal::{Portal, PortalError};
 
+pub use host::HostName;
 use problem::Problem;
 pub use serve::{SOCKET_MODE, serve};
 
@@ -52,7 +54,7 @@ pub struct WebConfig {
     /// What somebody is told who is not among the people.
     pub whom_to_ask: String,
     /// The names that the portal is reached by; none: any over a Unix socket, this machine's over TCP.
-    pub hosts: Vec<String>,
+    pub hosts: Vec<HostName>,
     /// Of the demo: whom one can be.
     pub demo: Vec<(UserId, Email)>,
     /// Where the API is, without a slash at the end.

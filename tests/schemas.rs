@@ -115,9 +115,17 @@ fn what_the_kits_configuration_proposes_is_taken() {
     assert!(!is_refused(&text));
     assert!(is_refused(&text.replace("algorithm: RS256", "algorithm: none")));
     assert!(is_refused(&text.replace("admins: [jana]", "admins: [Jana]")));
+    let fits = |hosts: &str| schema.is_valid(&json(&format!("hosts: ['{hosts}']")));
+    for host in ["portal.your-domain.com", "localhost", "192.0.2.1", "[2001:db8::1]"] {
+        assert!(fits(host) && !is_refused(&format!("hosts: ['{host}']\n")), "{host}");
+    }
+    for host in ["https://portal", "portal:443", "portal/x", "a b", "", "portal.", "[::1]:80"] {
+        assert!(!fits(host) && is_refused(&format!("hosts: ['{host}']\n")), "{host}");
+    }
 }
 
 const IDENTITY: &str = "
+proxies: [www-data, 33]
 header: { name: X-Remote-Email, peers: [www-data, 33] }
 flask: { cookie: session, key_file: secret_key, max_age_seconds: 86400, email: [user, email] }
 jwt:
@@ -151,6 +159,7 @@ fn an_identity_of_the_wrong_form_is_refused_by_both() {
         "[]".to_owned(),
         "header: ~".to_owned(),
         "proxy: {}".to_owned(),
+        "proxies: www-data".to_owned(),
         "header: { name: X-Remote-Email }".to_owned(),
         "header: { name: 'X Remote', peers: [0] }".to_owned(),
         "header: { name: X-Remote-Email, peers: www-data }".to_owned(),

@@ -41,15 +41,17 @@ pub struct Args {
     reconcile: bool,
 }
 
-/// A path of plain segments, without a slash at the end.
+/// A path of plain segments, without the slash at its end.
 fn base_path(text: &str) -> Result<String, String> {
     let plain = |segment: &str| {
         let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"._~-".contains(&c);
         !segment.is_empty() && segment.bytes().all(is_plain) && !matches!(segment, "." | "..")
     };
+    let rest = text.strip_prefix('/').ok_or("it begins with /")?;
     let path = text.strip_suffix('/').unwrap_or(text);
-    let rest = path.strip_prefix('/').ok_or("it begins with /")?;
-    if rest.split('/').all(plain) && rest != "api" {
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    // Of a host of its own it is the root.
+    if path.is_empty() || (rest.split('/').all(plain) && rest != "api") {
         Ok(path.to_owned())
     } else {
         Err("segments of A-Z a-z 0-9 . _ ~ - and not /api".to_owned())
@@ -107,7 +109,7 @@ pub struct OpenPortal {
 impl OpenPortal {
     /// Opens it. Whoever comes from now on is answered.
     pub fn open(settings: &Settings, door: Door<'_>) -> Result<Self, Failure> {
-        let proxies = door.identity.peers().to_vec();
+        let proxies = door.identity.proxies().to_vec();
         let rules = Rules {
             admins: settings.admins.iter().cloned().collect(),
             may_approve: settings.portal_may_approve,

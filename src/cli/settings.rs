@@ -21,6 +21,7 @@ use crate::model::plan::Scope;
 use crate::model::yaml::{self, YamlError};
 use crate::observe::Places;
 use crate::reconcile::Pass;
+use crate::web::HostName;
 
 pub use file::json_schema;
 pub use overrides::{LogFormat, Overrides};
@@ -92,7 +93,7 @@ pub struct Settings {
     /// What somebody is told whose address is nobody's in `people.yaml`.
     pub unknown_person: String,
     /// The names that the portal is reached by; none: see `hosts` of the file.
-    pub hosts: Vec<String>,
+    pub hosts: Vec<HostName>,
     /// Whether an admin may approve in the portal what is held.
     pub portal_may_approve: bool,
     homes: Homes,

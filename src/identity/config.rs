@@ -21,6 +21,10 @@ const LEEWAY: Bounded<0, 300> = Bounded(60);
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityConfig {
+    /// The users, by name or number, that a reverse proxy connects as over the Unix socket for
+    /// everybody; without it those of `header`. Any other account may hold few connections
+    #[serde(default, deserialize_with = "yaml::list")]
+    pub proxies: Vec<PeerUser>,
     /// The address in a reverse proxy's header
     #[serde(default, deserialize_with = "yaml::present")]
     #[schemars(with = "HeaderConfig")]

@@ -27,7 +27,7 @@ impl Header {
         if config.peers.is_empty() {
             return Err(IdentityError::NoPeers);
         }
-        let peers = config.peers.iter().map(uid).collect::<Result<_, _>>()?;
+        let peers = uids("header.peers", &config.peers)?;
         Ok(Self { name: config.name.clone(), folded: fold(&config.name), peers })
     }
 
@@ -57,12 +57,18 @@ fn fold(name: &HeaderName) -> String {
     name.as_str().chars().map(fold).collect()
 }
 
-fn uid(user: &PeerUser) -> Result<u32, IdentityError> {
-    let name = match user {
-        PeerUser::Uid(uid) => return Ok(*uid),
-        PeerUser::Name(name) => name,
+/// The numbers of the users that stand in this place of the configuration.
+pub(super) fn uids(place: &'static str, users: &[PeerUser]) -> Result<Vec<u32>, IdentityError> {
+    let uid = |user: &PeerUser| {
+        let name = match user {
+            PeerUser::Uid(uid) => return Ok(*uid),
+            PeerUser::Name(name) => name.clone(),
+        };
+        match User::from_name(&name) {
+            Ok(Some(user)) => Ok(user.uid.as_raw()),
+            Ok(None) => Err(IdentityError::NoSuchUser { place, name }),
+            Err(errno) => Err(IdentityError::Lookup { place, name, source: errno.into() }),
+        }
     };
-    let found = User::from_name(name)
-        .map_err(|errno| IdentityError::Lookup { name: name.clone(), source: errno.into() })?;
-    found.map(|user| user.uid.as_raw()).ok_or_else(|| IdentityError::NoSuchUser(name.clone()))
+    users.iter().map(uid).collect()
 }

@@ -55,6 +55,12 @@ impl State {
     pub fn is_on_its_way(self) -> bool {
         matches!(self, Self::Connecting | Self::Renewing | Self::Disconnecting)
     }
+
+    /// Whether there is a key that works.
+    #[must_use]
+    pub fn has_key(self) -> bool {
+        matches!(self, Self::Connected | Self::Renewing | Self::ExpiringSoon | Self::Held)
+    }
 }
 
 /// What its owner can do about it.
@@ -212,7 +218,9 @@ impl<'a> Facts<'a> {
             |at: Option<Timestamp>| at.is_some_and(|at| key.ask.at < at && at <= self.now);
         let wish = self.wish.filter(|wish| !wish.paused);
         let rotated = wish.is_some_and(|wish| {
-            asked_for(wish.rotate_after) || asked_for(wish.revoke_issued_before)
+            asked_for(wish.rotate_after)
+                || asked_for(wish.revoke_issued_before)
+                || wish.ttl_days.is_some_and(|days| key.outlives(days, self.now))
         });
         rotated || self.tokens.iter().any(newer)
     }

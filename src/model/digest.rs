@@ -67,22 +67,27 @@ impl DigestPrefix {
 }
 
 impl FromStr for DigestPrefix {
-    type Err = DigestError;
+    type Err = DigestPrefixError;
 
-    fn from_str(text: &str) -> Result<Self, DigestError> {
+    fn from_str(text: &str) -> Result<Self, DigestPrefixError> {
         let is_hex = text.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
         if (12..=64).contains(&text.len()) && is_hex {
             Ok(Self(text.to_owned()))
         } else {
-            Err(DigestError)
+            Err(DigestPrefixError)
         }
     }
 }
 
 /// A text that is not 64 lower-case hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a digest: 64 hex digits are, or the first 12 or more of them")]
+#[error("not a digest: 64 hex digits, lower case, are one")]
 pub struct DigestError;
+
+/// A text that is not the beginning of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a digest: 64 hex digits are, or the first 12 or more of them")]
+pub struct DigestPrefixError;
 
 impl FromStr for Digest {
     type Err = DigestError;

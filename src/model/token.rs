@@ -230,6 +230,14 @@ impl Token {
         self.ask.endpoint.contract == Contract::V2
     }
 
+    /// Whether it has more life left than is wanted. Compared with what was asked, too: a service that
+    /// grants more than was asked would be asked for ever.
+    #[must_use]
+    pub fn outlives(&self, ttl_days: u16, now: Timestamp) -> bool {
+        self.ask.ttl_days > ttl_days
+            && self.expires_at().is_some_and(|end| end > later(now, days(ttl_days)))
+    }
+
     /// When renewal is due: `expires_at − min(renew_before, life/3)`, earlier by up to a sixth of
     /// that, by a hash of the connection, so that a fleet does not renew at once.
     #[must_use]

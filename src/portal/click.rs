@@ -66,10 +66,18 @@ impl Click {
         }
     }
 
-    fn message(&self, name: &str) -> String {
+    /// What is said of it, as things stand.
+    fn message(&self, name: &str, state: Option<State>) -> String {
+        let is_done = state.is_some_and(|state| self.is_done(state));
         match self {
+            Self::Connect { .. } if is_done => format!("{name} is connected."),
             Self::Connect { .. } => format!("Connecting to {name}."),
+            Self::Disconnect(_) if is_done => format!("{name} is disconnected."),
             Self::Disconnect(_) => format!("Disconnecting from {name}."),
+            Self::Rotate { .. } if is_done => format!("{name} has a new key."),
+            Self::Rotate { .. } if !state.is_some_and(State::has_key) => {
+                format!("A key to {name} is on its way.")
+            }
             Self::Rotate { leaked: false, .. } => {
                 format!("A new key to {name} is on its way; the present one works until then.")
             }
@@ -223,10 +231,11 @@ impl Portal {
         // The edit stands, whatever can be told of the rest.
         let service = self.connection(who, click.service()).ok().flatten();
         let name = service.as_ref().map_or(click.service().as_str(), |service| &service.name);
+        let state = service.as_ref().map(|service| service.state);
         DoneJson {
             ok: true,
-            message: click.message(name),
-            state: service.as_ref().map(|service| service.state),
+            message: click.message(name, state),
+            state,
             changed: edited.changed,
             revision: edited.revision,
             service,

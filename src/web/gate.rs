@@ -9,8 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 
-use super::Web;
 use super::problem::Problem;
+use super::{HostName, Web};
 use crate::identity::{By, Peer, Refused};
 use crate::portal::Known;
 
@@ -62,14 +62,13 @@ fn requested_host(request: &Request) -> Option<String> {
     request.uri().authority().is_none_or(|uri| same(uri.as_str())).then_some(host)
 }
 
-fn is_ours(host: &str, ours: &[String], peer: Peer) -> bool {
+fn is_ours(host: &str, ours: &[HostName], peer: Peer) -> bool {
+    let is_named = ours.iter().any(|name| name.is(host));
     let is_this_machine = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
     match peer {
         Peer::Tcp(_) if is_this_machine => true,
-        Peer::Tcp(_) => ours.iter().any(|name| name.eq_ignore_ascii_case(host)),
-        Peer::Unix { .. } => {
-            ours.is_empty() || ours.iter().any(|name| name.eq_ignore_ascii_case(host))
-        }
+        Peer::Tcp(_) => is_named,
+        Peer::Unix { .. } => ours.is_empty() || is_named,
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
 use super::Web;
 use super::problem::Problem;
-use super::request::Params;
+use super::request::{Params, Part};
 use crate::api::{CardJson, FleetJson, HealthJson, ProblemJson, ShownPlanJson};
 use crate::model::card::State as Standing;
 use crate::model::name::{ServiceId, UserId};
@@ -45,7 +45,7 @@ pub(super) async fn card(
 )]
 pub(super) async fn health(
     State(web): State<Arc<Web>>,
-    Path(id): Path<String>,
+    Part(id): Part,
 ) -> Result<Json<HealthJson>, Problem> {
     let id: ServiceId = id
         .parse()

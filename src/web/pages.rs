@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
@@ -12,6 +12,7 @@ use minijinja::{AutoEscape, Environment, Value, context};
 use super::Web;
 use super::gate::{self, NotIn};
 use super::problem::Problem;
+use super::request::Part;
 use crate::identity::{DEMO_COOKIE, Peer};
 use crate::laptop_script::LAPTOP_SCRIPT;
 use crate::model::name::ServiceId;
@@ -21,6 +22,7 @@ const PAGE: &str = include_str!("assets/page.html");
 const CHOOSER: &str = include_str!("assets/chooser.html");
 const UNAUTHENTICATED: &str = include_str!("assets/unauthenticated.html");
 const UNKNOWN: &str = include_str!("assets/unknown.html");
+const TROUBLE: &str = include_str!("assets/trouble.html");
 const FLEET: &str = include_str!("assets/fleet.html");
 
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
@@ -94,13 +96,17 @@ async fn fleet(
     match gate::identified(&web, &headers, peer).await {
         Ok((known, _)) if known.admin => web.html(StatusCode::OK, FLEET, web.of(&known)),
         Ok(_) => {
-            Problem::new(StatusCode::FORBIDDEN, "This page is for administrators.").into_response()
+            let detail = "You are signed in, and no administrator.";
+            web.trouble(
+                "This page is for administrators",
+                &Problem::new(StatusCode::FORBIDDEN, detail),
+            )
         }
         Err(not_in) => web.turned_away(not_in),
     }
 }
 
-async fn icon(State(web): State<Arc<Web>>, Path(file): Path<String>) -> Result<Response, Problem> {
+async fn icon(State(web): State<Arc<Web>>, Part(file): Part) -> Result<Response, Problem> {
     let id: Option<ServiceId> = file.strip_suffix(".svg").and_then(|id| id.parse().ok());
     let id = id.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "There is no such picture."))?;
     let icon = web.ask(move |portal| portal.icon(&id)).await?;
@@ -112,7 +118,7 @@ async fn icon(State(web): State<Arc<Web>>, Path(file): Path<String>) -> Result<R
     Ok((headers, icon).into_response())
 }
 
-async fn somebody_of_demo(State(web): State<Arc<Web>>, Path(user): Path<String>) -> Response {
+async fn somebody_of_demo(State(web): State<Arc<Web>>, Part(user): Part) -> Response {
     let chosen = web.config.demo.iter().find(|(id, _)| id.as_str() == user);
     match chosen {
         Some((_, email)) => web.become_in_demo(&format!("{DEMO_COOKIE}={email}")),
@@ -161,8 +167,18 @@ impl Web {
                 let whom_to_ask = &self.config.whom_to_ask;
                 self.html(StatusCode::FORBIDDEN, UNKNOWN, context! { email, whom_to_ask })
             }
-            NotIn::CannotTell(problem) => problem.into_response(),
+            NotIn::CannotTell(problem) => self.trouble("Not now", &problem),
         }
+    }
+
+    /// What went wrong, for who sees it in a browser.
+    fn trouble(&self, heading: &str, problem: &Problem) -> Response {
+        let detail = &problem.detail;
+        let mut page = self.html(problem.status, TROUBLE, context! { heading, detail });
+        if let Some(seconds) = problem.retry_after {
+            page.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        page
     }
 
     fn html(&self, status: StatusCode, template: &str, with: Value) -> Response {

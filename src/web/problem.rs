@@ -6,17 +6,18 @@ use axum::response::{IntoResponse, Response};
 
 use crate::api::ProblemJson;
 use crate::causes::chain;
-use crate::desired_file::EditError;
+use crate::desired_file::{EditError, LoadError};
 use crate::editor::RefusedEdit;
 use crate::model::change::ChangeError;
 use crate::portal::PortalError;
 
 /// An answer that is an error.
 pub(super) struct Problem {
-    status: StatusCode,
-    detail: String,
+    pub(super) status: StatusCode,
+    /// For people.
+    pub(super) detail: String,
     /// In seconds.
-    retry_after: Option<u32>,
+    pub(super) retry_after: Option<u32>,
 }
 
 impl Problem {
@@ -86,19 +87,27 @@ impl Problem {
     fn of_edit(refused: &RefusedEdit) -> Self {
         match refused {
             RefusedEdit::Ended => Self::stopping(),
-            RefusedEdit::Change(error) => {
-                let status = match error {
-                    ChangeError::Disabled(_) => StatusCode::FORBIDDEN,
-                    ChangeError::NotConnected { .. } => StatusCode::CONFLICT,
-                    ChangeError::Ttl(_) => StatusCode::UNPROCESSABLE_ENTITY,
-                };
-                Self::new(status, format!("{}.", upper(error)))
-            }
+            RefusedEdit::Change(error) => match error {
+                ChangeError::Disabled(_) => Self::new(
+                    StatusCode::FORBIDDEN,
+                    "You are offboarded: nothing can be connected for you. If that is wrong, tell \
+                     whoever runs this portal.",
+                ),
+                ChangeError::NotConnected { service, .. } => {
+                    Self::new(StatusCode::CONFLICT, format!("You are not connected to {service}."))
+                }
+                ChangeError::Ttl(_) => {
+                    Self::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{}.", upper(error)))
+                }
+            },
             RefusedEdit::File(error) => match &**error {
                 EditError::Conflict { .. } => Self::new(
                     StatusCode::PRECONDITION_FAILED,
                     "Something was changed meanwhile. Look again, and then decide.",
                 ),
+                EditError::Load(LoadError::Missing(_) | LoadError::Read { .. }) => {
+                    Self::unavailable("Nothing can be changed now: the file is not there.", error)
+                }
                 EditError::Load(_) | EditError::Text { .. } => {
                     tracing::warn!(error = chain(&**error), "an edit could not be made");
                     Self::new(

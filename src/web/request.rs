@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{self, DeserializeOwned, IgnoredAny, Unexpected};
+use tokio::time::timeout;
 
 use super::problem::Problem;
 use crate::model::digest::Digest;
 
+/// A body has so long to come: whoever begins one and goes away keeps a place no longer.
+const COMES_WITHIN: Duration = Duration::from_secs(10);
 /// Nobody is made to wait for longer, in seconds.
 const LONGEST_WAIT: u64 = 60;
 
@@ -26,10 +29,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             let detail = "The body must be JSON: `Content-Type: application/json`.";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|error| {
-            Problem::new(error.status(), "The body cannot be read, or is too large.")
-        })?;
-        match serde_json::from_slice(&bytes) {
+        let bytes = match timeout(COMES_WITHIN, Bytes::from_request(request, state)).await {
+            Ok(bytes) => bytes.map_err(|error| {
+                Problem::new(error.status(), "The body cannot be read, or is too large.")
+            })?,
+            Err(_) => {
+                let detail = "The rest of the body did not come.";
+                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
+            }
+        };
+        match object(&bytes) {
             Ok(body) => Ok(Self(body)),
             Err(error) if error.is_data() => Err(Problem::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -43,12 +52,35 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
+/// Fields by name: serde would take those of a list by their place.
+fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        let _: IgnoredAny = serde_json::from_slice(bytes)?;
+        return Err(de::Error::invalid_type(Unexpected::Seq, &"an object"));
+    }
+    serde_json::from_slice(bytes)
+}
+
 /// Exactly `application/json`, parameters aside: a form of another page cannot send it unasked.
 fn is_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(header::CONTENT_TYPE).iter();
     let (Some(first), None) = (types.next(), types.next()) else { return false };
     let essence = first.to_str().ok().and_then(|text| text.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// The one part of the path that is not the same for all.
+pub(super) struct Part(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Part {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(part)) => Ok(Self(part)),
+            Err(error) => Err(Problem::new(error.status(), format!("{error}."))),
+        }
+    }
 }
 
 /// What stands behind the `?`.

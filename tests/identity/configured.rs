@@ -24,7 +24,9 @@ fn a_proxys_users_must_be_there() {
     let error_of =
         |peers: &str| error(&format!("header: {{ name: X-Remote-Email, peers: {peers} }}"));
     assert!(error_of("[]").contains("peers is empty"));
-    assert!(error_of("[no-such-user]").contains("there is no user `no-such-user`"));
+    assert!(error_of("[no-such-user]").contains("header.peers: there is no user `no-such-user`"));
+    let said = error("proxies: [no-such-user]");
+    assert!(said.contains("proxies: there is no user `no-such-user`"), "{said}");
     for name in ["Authorization", "cookie", "Host", "Origin", "Forwarded"] {
         let error = error(&format!("header: {{ name: {name}, peers: [0] }}"));
         assert!(error.contains("has a meaning of its own"), "{error}");

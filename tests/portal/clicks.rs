@@ -97,6 +97,9 @@ fn what_makes_no_sense_is_refused_with_a_reason_and_changes_nothing() {
     ask("POST", "application/json", "{\"service_id\": ").problem(400);
     ask("POST", "text/plain", "{\"service_id\": \"crm\"}").problem(415);
     ask("POST", "application/json", &format!("\"{}\"", "x".repeat(5000))).problem(413);
+    let by_place = ask("POST", "application/json", "[\"crm\"]").problem(422);
+    assert!(by_place.contains("an object"), "{by_place}");
+    ask("POST", "application/json", "[\"crm\"").problem(400);
     ask("PUT", "application/json", "{}").problem(405);
     ask("GET", "application/json", "").problem(405);
     assert_eq!(fs::read(scene.path("desired.yaml")).unwrap(), before);
@@ -141,7 +144,8 @@ fn an_offboarded_person_gets_nothing_more_and_only_admins_offboard() {
     assert_eq!(nothing["message"], "jhon is offboarded, and had no connection.");
     door.post("eva", "/offboard", &json!({ "user": "john" })).expect(202);
     wait_until("the end of the key", || !scene.works(Kind::Crm, &key));
-    door.post("john", "/connect", &json!({ "service_id": "crm" })).problem(403);
+    let refused = door.post("john", "/connect", &json!({ "service_id": "crm" })).problem(403);
+    assert!(refused.contains("You are offboarded"), "{refused}");
     assert_eq!(door.card("john")["user"]["disabled"], true);
     assert_eq!(door.service("john", "invoicing")["state"], "not_allowed");
 }
@@ -176,6 +180,57 @@ fn a_file_that_was_edited_wrongly_by_hand_refuses_clicks_and_still_shows_the_car
     scene.desired_text(&good);
     door.post("john", "/connect?wait=20", &body).expect(200);
     assert_eq!(door.card("john")["notice"], Value::Null);
+    fs::remove_file(scene.path("desired.yaml")).unwrap();
+    let refused = door.post("john", "/disconnect", &body).problem(503);
+    assert!(refused.contains("not there"), "{refused}");
+}
+
+#[test]
+fn what_is_said_of_a_click_is_how_things_stand_after_it() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    let said = |path: &str, body: Value| {
+        let answer = door.post("john", path, &body);
+        (answer.status, answer.json()["message"].as_str().unwrap().to_owned())
+    };
+    let crm = || json!({ "service_id": "crm" });
+    let says = |status: u16, text: &str| (status, text.to_owned());
+    assert_eq!(said("/disconnect", crm()), says(202, "CRM is disconnected."));
+    assert_eq!(said("/connect", crm()), says(202, "Connecting to CRM."));
+    wait_until("the key", || door.service("john", "crm")["state"] == "connected");
+    assert_eq!(said("/connect", crm()), says(202, "CRM is connected."));
+    assert_eq!(said("/rotate?wait=20", crm()), says(200, "CRM has a new key."));
+    assert_eq!(said("/disconnect?wait=20", crm()), says(200, "CRM is disconnected."));
+    scene.faults(Kind::Crm).always(On::Exchange, Fault::Status { code: 400 });
+    said("/connect?wait=20", crm());
+    assert_eq!(said("/rotate", crm()), says(202, "A key to CRM is on its way."));
+}
+
+#[test]
+fn fewer_days_have_come_only_with_the_key_that_has_them() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    let days = |days: u16| json!({ "service_id": "crm", "ttl_days": days });
+    door.post("john", "/connect?wait=20", &days(60)).expect(200);
+    let first = scene.working_key("john", Kind::Crm);
+    door.post("john", "/connect?wait=20", &days(5)).expect(200);
+    assert!(scene.working_key("john", Kind::Crm) != first, "the key is another one");
+    // More days are those of the next key, and nothing is to be waited for.
+    door.post("john", "/connect?wait=20", &days(90)).expect(200);
+}
+
+#[test]
+fn who_begins_a_body_and_goes_away_keeps_no_place() {
+    let scene = Scene::new();
+    scene.pass(0);
+    let door = Door::open_with(&scene, &[], "");
+    let bearer = format!("Bearer {}", door.token("john"));
+    let headers = [
+        ("Authorization", &*bearer),
+        ("Content-Type", "application/json"),
+        ("Content-Length", "100"),
+    ];
+    door.ask("POST", &format!("{API}/connect"), &headers, "").problem(408);
 }
 
 #[test]
@@ -246,4 +301,16 @@ fn the_page_is_led_to_from_its_name_without_the_slash() {
     let door = Door::open(&scene);
     let led = door.get("john", PAGE).expect(308);
     assert_eq!(led.header("location"), Some("/service-connectors/"));
+}
+
+#[test]
+fn on_a_host_of_its_own_the_portal_is_at_the_root() {
+    let scene = Scene::new();
+    scene.pass(0);
+    let door = Door::open_with(&scene, &["--base-path", "/"], "");
+    let page = door.get("john", "/").expect(200);
+    assert!(page.body.contains("src=\"/card.js\""), "{}", page.body);
+    door.get("john", "/card.js").expect(200);
+    let card = door.get("john", "/api").expect(200).json();
+    assert_eq!(card["user"]["id"], "john");
 }

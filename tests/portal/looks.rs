@@ -1,6 +1,7 @@
 //! What somebody sees, and what nobody does.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
@@ -44,7 +45,7 @@ fn nobody_is_let_in_without_a_proof_and_nobody_sees_another() {
         door.get("john", &format!("{API}{path}")).problem(403);
     }
     door.ask("GET", &format!("{PAGE}/"), &[], "").expect(401);
-    door.get("john", &format!("{PAGE}/fleet")).problem(403);
+    door.get("john", &format!("{PAGE}/fleet")).expect(403);
     let page = door.get("eva", &format!("{PAGE}/fleet")).expect(200);
     assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
     let evas = door.card("eva").to_string();
@@ -96,7 +97,7 @@ fn one_account_cannot_take_all_the_places_of_the_socket() {
     let socket = scene.path("portal.sock");
     let address = format!("unix:{}", socket.display());
     let header = "header: { name: X-Remote-Email, peers: [daemon] }";
-    for (proxies, is_full) in [("", false), (header, true)] {
+    for (proxies, is_full) in [("", false), (header, true), ("proxies: [daemon]", true)] {
         let config = format!("version: 1\nidentity:\n  {JWT}\n  {proxies}\n");
         let door = Door::open_as(&scene, &["--listen", &address], &config);
         let held: Vec<_> = (0..40).map(|_| UnixStream::connect(&socket).unwrap()).collect();
@@ -120,7 +121,11 @@ fn an_offboarded_admin_is_none_any_more() {
     let scene = Scene::new();
     let door = Door::open(&scene);
     door.get("eva", &format!("{API}/fleet")).expect(200);
+    door.get("eva", &format!("{PAGE}/fleet")).expect(200);
     scene.run(&["offboard", "eva", "--json"]).expect(0);
+    let page = door.get("eva", &format!("{PAGE}/fleet")).expect(403);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.body.contains("This page is for administrators"), "{}", page.body);
     door.get("eva", &format!("{API}/fleet")).problem(403);
     door.post("eva", "/offboard", &json!({ "user": "john" })).problem(403);
     assert_eq!(door.card("eva")["user"]["admin"], false);
@@ -181,6 +186,10 @@ fn a_service_that_is_down_is_said_to_be_and_its_card_says_when_it_is_tried_again
     assert!(door.service("a", "crm")["retry_at"].is_string());
     wait_until("the health", || health()["status"] == "down");
     door.get("a", &format!("{API}/health/nothing")).problem(404);
+    for bad in [format!("{API}/health/%ff"), format!("{PAGE}/icons/%ff"), format!("{PAGE}/as/%ff")]
+    {
+        door.get("a", &bad).problem(400);
+    }
 }
 
 #[test]
@@ -189,6 +198,11 @@ fn a_state_that_cannot_be_read_is_never_shown_as_an_empty_one() {
     let door = Door::open_with(&scene, &[], "");
     let answer = door.get("john", API).expect(503);
     assert!(answer.header("retry-after").is_some());
+    fs::write(scene.path("people.yaml"), "nothing that is any good").unwrap();
+    let page = door.get("john", &format!("{PAGE}/")).expect(503);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.header("retry-after").is_some() && page.body.contains("Not now"), "{}", page.body);
+    scene.people("people: {}\nrules:\n  - { domain: your-domain.com }\n");
     // The edit is one of a file, and stands.
     let done = door.post("john", "/connect", &json!({ "service_id": "crm" })).expect(202).json();
     assert_eq!((&done["ok"], &done["state"]), (&json!(true), &Value::Null));

@@ -12,6 +12,10 @@ use crate::installer::{Homes, Reach};
 use crate::listen::Address;
 use crate::model::name::{AccountName, UserId};
 use crate::model::yaml::{self, Version1};
+use crate::web::HostName;
+
+/// The names of hosts.
+const HOST: &str = r"^(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z_-]+(\.[0-9A-Za-z_-]+)*)$";
 
 /// The JSON Schema of `service-connector.yaml`.
 pub fn json_schema() -> Schema {
@@ -57,7 +61,8 @@ pub(super) struct File {
     /// The names that the portal is reached by; without, any over its Unix socket, and this machine's
     /// over TCP
     #[serde(default, deserialize_with = "yaml::list")]
-    pub(super) hosts: Vec<String>,
+    #[schemars(with = "Vec<String>", inner(regex(pattern = HOST)))]
+    pub(super) hosts: Vec<HostName>,
     /// Seconds between two looks at everything while watching
     pub(super) look_every_seconds: Option<NonZeroU32>,
     /// While watching, where metrics and health are served: `127.0.0.1:PORT`, `[::1]:PORT` or

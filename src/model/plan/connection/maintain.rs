@@ -8,7 +8,6 @@ use super::super::super::action::{
     Action, Content, Issue, IssueOp, IssueReason, RevokeReason, shown, status_until,
 };
 use super::super::super::actual::Piece;
-use super::super::super::desired::Wish;
 use super::super::super::home::{HomeFacts, HomeLook};
 use super::super::super::skill::Status;
 use super::super::super::sweep::Missing;
@@ -108,7 +107,7 @@ impl<'a> Connection<'a> {
         if let Some(at) = wish.rotate_after.filter(|at| *at <= now && current.ask.at < *at) {
             return Some(IssueReason::RotateAfter(at));
         }
-        if outlives(current, wish, now) {
+        if wish.ttl_days.is_some_and(|days| current.outlives(days, now)) {
             return Some(IssueReason::TtlShortened);
         }
         if self.missing(current).is_some_and(|missing| missing.is_gone() && !self.again(missing)) {
@@ -282,15 +281,6 @@ fn wrong(token: &Token, wanted: &Wanted<'_>, now: Timestamp) -> Option<RevokeRea
         return Some(RevokeReason::Leaked(before));
     }
     (!token.binding.agrees_with(&wanted.binding)).then_some(RevokeReason::BindingChanged)
-}
-
-/// Whether a token has more life left than the desired state now asks for. Compared with what was
-/// asked, too: a service that grants more than was asked would be asked for ever.
-fn outlives(token: &Token, wish: &Wish, now: Timestamp) -> bool {
-    wish.ttl_days.is_some_and(|ttl| {
-        token.ask.ttl_days > ttl
-            && token.expires_at().is_some_and(|end| end > later(now, days(ttl)))
-    })
 }
 
 /// Whether every laptop that was seen lately has the newest key (DESIGN, "`.service_env_seen`").
