@@ -246,6 +246,28 @@ must within 20 approved eva 202
 must within 20 both_have '^# end 0 variables'
 must [ -z "$(ls -A /var/lib/service-connector/desired/approvals)" ]
 
+echo "== the session of a Flask dashboard, behind the same proxy"
+key=/etc/service-connector/flask.key
+(umask 077 && openssl rand -hex 32 | tr -d '\n' >"$key")
+chgrp sc-portal "$key" && chmod 640 "$key"
+cp "$config" /run/with-header.yaml
+sed -i "s|^identity:.*|identity: { proxies: [www-data], flask: { key_file: $key, email: [user, email] } }|" "$config"
+must systemctl restart "$portal_unit"
+cookie=$(/usr/bin/python3 - "$key" <<'PYTHON'
+import base64, hashlib, hmac, json, sys, time
+def text(data): return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+derived = hmac.new(open(sys.argv[1], "rb").read(), b"cookie-session", hashlib.sha1).digest()
+session = text(json.dumps({"user": {"email": "john@your-domain.com"}}).encode())
+signed = session + "." + text(int(time.time()).to_bytes(4, "big"))
+print(signed + "." + text(hmac.new(derived, signed.encode(), hashlib.sha1).digest()))
+PYTHON
+)
+must [ "$(status_for www-data nobody '' -H "Cookie: session=$cookie")" = 200 ]
+must [ "$(status_for www-data nobody '' -H "Cookie: session=x$cookie")" = 401 ]
+must [ "$(status_for www-data john '')" = 401 ] # the header is not believed any more
+cp /run/with-header.yaml "$config"
+must systemctl restart "$portal_unit"
+
 echo "== the portal is killed, and ended"
 kill -KILL "$(of "$portal_unit" MainPID)"
 must within 30 portal_is 1
