@@ -29,7 +29,7 @@ use crate::model::outcome::{
     Answer, Change, Failure, FailureKind, Outcome, PutOutcome, RevokeAnswer,
 };
 use crate::model::registry::{Registry, Rendition};
-use crate::model::run::{Busy, Effect, Event, Run, Setting, Ticket};
+use crate::model::run::{Busy, Effect, Event, Pace, Run, Setting, Ticket};
 use crate::store::{self, Filled, Store, StoreError};
 use inflow::Inflow;
 pub use inflow::{Joining, More};
@@ -47,6 +47,8 @@ pub struct Edges {
     pub renditions: BTreeMap<Digest, Rendition>,
     /// The services as they are now.
     pub registry: Registry,
+    /// When calls began lately.
+    pub pace: Pace,
     /// What time it is.
     pub clock: fn() -> Timestamp,
 }
@@ -62,6 +64,8 @@ pub struct Executed {
     pub stopped: bool,
     /// Users whose plans were wanted and not made.
     pub left: BTreeSet<UserId>,
+    /// When calls began lately.
+    pub pace: Pace,
 }
 
 /// What comes back to the driver.
@@ -114,7 +118,8 @@ pub async fn execute(
     // The receiver is gone only when the run is over.
     let inflow = Inflow::new(more, move |plan| drop(prepared.send(Message::Prepared(plan))));
     if first.plan.plan().is_empty() && first.found.is_empty() {
-        return Ok((store, Executed { left: inflow.left(), ..Executed::default() }));
+        let (left, pace) = (inflow.left(), edges.pace);
+        return Ok((store, Executed { left, pace, ..Executed::default() }));
     }
     let mut execution = Execution::new(store, edges, first, inflow, sender);
     let (mut stop, mut stopped) = (std::pin::pin!(stop), false);
@@ -162,12 +167,13 @@ struct Execution {
 impl Execution {
     fn new(
         store: Store,
-        edges: Edges,
+        mut edges: Edges,
         first: Prepared,
         inflow: Inflow,
         sender: mpsc::UnboundedSender<Message>,
     ) -> Self {
         let run = Run::new(&edges.registry, store.instance().clone(), Box::new(store::random));
+        let run = run.at_pace(std::mem::take(&mut edges.pace));
         let driver = Driver::new(store, edges, Arc::clone(&first.exchange), sender);
         let mut execution = Self { run, driver, inflow };
         execution.take_over(first, &Busy::default());
@@ -225,8 +231,8 @@ impl Execution {
     fn end(self, outcomes: Vec<Outcome>) -> (Store, Executed) {
         let broken = self.run.broken().map(str::to_owned);
         let stopped = self.run.was_cut_short();
-        let left = self.inflow.left();
-        (self.driver.finish(), Executed { outcomes, broken, stopped, left })
+        let (left, pace) = (self.inflow.left(), self.run.into_pace());
+        (self.driver.finish(), Executed { outcomes, broken, stopped, left, pace })
     }
 }
 

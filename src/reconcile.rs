@@ -27,6 +27,7 @@ use crate::model::outcome::Outcome;
 use crate::model::plan::due::{self, Due};
 use crate::model::plan::{Plan, Scope};
 use crate::model::registry::Registry;
+use crate::model::run::Pace;
 use crate::observe::{self, Intent, IntentError, Places};
 use crate::store::{PassLock, Shown, Store, StoreError};
 
@@ -62,6 +63,8 @@ pub struct Pass {
     pub portal_may_approve: bool,
     /// The way to the services, without any secret: connections stay open between passes.
     pub exchange: Arc<Exchange>,
+    /// When the calls of the last passes began: see the services' limits.
+    pub pace: Arc<Mutex<Pace>>,
     /// What time it is.
     pub clock: fn() -> Timestamp,
 }
@@ -230,13 +233,17 @@ impl Pass {
             installer: Arc::clone(&self.installer),
             renditions: observe::renditions(&registry),
             registry: registry.clone(),
+            pace: std::mem::take(&mut *self.pace.lock().unwrap_or_else(PoisonError::into_inner)),
             clock: self.clock,
         };
         let mut touched = users_of(prepared.plan.plan());
         let (pass, made) = (self.clone(), Mutex::default());
         let further = Arc::new(Further { pass, registry, names, made });
         let more = joining.map(|joining| further.more(joining));
-        let (mut store, executed) = execute(store, edges, prepared, more, stop, on_outcome).await?;
+        let (mut store, mut executed) =
+            execute(store, edges, prepared, more, stop, on_outcome).await?;
+        *self.pace.lock().unwrap_or_else(PoisonError::into_inner) =
+            std::mem::take(&mut executed.pace);
         let made =
             std::mem::take(&mut *further.made.lock().unwrap_or_else(PoisonError::into_inner));
         touched.extend(made.users);

@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 
 use crate::exchange::seen::Observer;
 use crate::execute::Joining;
-use crate::model::outcome::Outcome;
+use crate::model::outcome::{Found, Outcome};
 use crate::model::plan::Scope;
 use crate::reconcile::{Pass, PassError, Passed};
 use crate::store::{PassLock, StoreError};
@@ -208,17 +208,30 @@ impl Running<'_> {
         let (join, joining) = mpsc::unbounded_channel();
         let mut ends = false;
         let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
-        let on_outcome = |outcome: &Outcome| tell(Told::Outcome(outcome));
+        let (failed, mut failures) = mpsc::unbounded_channel();
+        let on_outcome = |outcome: &Outcome| {
+            if matches!(outcome.found, Found::Failed(_)) {
+                failed.send(outcome.user.clone()).ok(); // it is there for as long as this
+            }
+            tell(Told::Outcome(outcome));
+        };
         let mut run = std::pin::pin!(pass.run_with(self.lock, joining, stopped, on_outcome));
         let mut look = interval(LOCKED);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let more = tokio::select! {
                 passed = &mut run => {
+                    while let Ok(user) = failures.try_recv() {
+                        self.agenda.note_failed((pass.clock)(), user);
+                    }
                     next.users.extend(passed.iter().flat_map(|passed| passed.executed.left.clone()));
                     return passed;
                 }
                 Some(more) = wanted.recv() => more,
+                Some(user) = failures.recv() => {
+                    self.agenda.note_failed((pass.clock)(), user);
+                    continue;
+                }
                 _ = look.tick() => self.agenda.take_due_users((pass.clock)()),
             };
             // One that was ended and does not end is no life.

@@ -172,6 +172,7 @@ impl Settings {
             secrets_dir: self.secrets.clone(),
             portal_may_approve: self.portal_may_approve,
             exchange: Arc::default(),
+            pace: Arc::default(),
             clock: Timestamp::now,
         }
     }

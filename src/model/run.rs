@@ -25,6 +25,7 @@ use super::outcome::{
 };
 use super::registry::{Registry, ValueTemplate};
 use super::token::{Ask, Move};
+pub use lane::Pace;
 use lane::{Address, Lane};
 use person::Person;
 
@@ -112,6 +113,8 @@ pub struct Run {
     dice: Dice,
     jobs: Vec<Job>,
     lanes: BTreeMap<Address, Lane>,
+    /// Of addresses that nothing was called at yet.
+    pace: Pace,
     people: BTreeMap<UserId, Person>,
     /// Users of whom something happened: a put may be due.
     touched: BTreeSet<UserId>,
@@ -245,6 +248,7 @@ impl Run {
             dice,
             jobs: Vec::new(),
             lanes: BTreeMap::new(),
+            pace: Pace::default(),
             people: BTreeMap::new(),
             touched: BTreeSet::new(),
             wakes: BTreeSet::new(),
@@ -269,6 +273,18 @@ impl Run {
             stopped: false,
             has_left: false,
         }
+    }
+
+    /// Goes on from the calls of the run before.
+    #[must_use]
+    pub fn at_pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
+    }
+
+    /// When the calls of this run began, for the next.
+    #[must_use]
+    pub fn into_pace(self) -> Pace {
+        self.pace.left_by(self.lanes)
     }
 
     /// What makes a revoke a debt, before it is called.

@@ -10,7 +10,7 @@ use super::triggers::{Wanted, Why};
 use crate::causes::chain;
 use crate::desired_file::EditError;
 use crate::model::name::UserId;
-use crate::model::outcome::{Found, Outcome};
+use crate::model::outcome::{Found, Outcome, What};
 use crate::model::plan::due::Due;
 use crate::model::plan::{NoteKind, Scope};
 use crate::model::token::later;
@@ -31,8 +31,16 @@ pub(super) struct Agenda {
     /// When a pass that could not be made is tried again.
     retry: Option<Instant>,
     failures: u32,
-    /// How many passes in a row left something of these users undone.
-    undone: BTreeMap<UserId, u32>,
+    /// Users of whom something is undone.
+    undone: BTreeMap<UserId, Undone>,
+}
+
+/// Nobody knows when it may be done.
+struct Undone {
+    /// How often it was tried.
+    times: u32,
+    /// When it is looked at again.
+    at: Timestamp,
 }
 
 impl Agenda {
@@ -77,6 +85,13 @@ impl Agenda {
         }
     }
 
+    /// Something of this user's failed in a pass that goes on, maybe for long: it may be tried again
+    /// in this same pass. A little later than the state notes for it, whatever the spread.
+    pub(super) fn note_failed(&mut self, now: Timestamp, user: UserId) {
+        let undone = self.undone.entry(user).or_insert(Undone { times: 1, at: now });
+        undone.at = after(now, retry_wait(undone.times + 1));
+    }
+
     /// Users of whom something failed or is blocked are looked at again: what keeps them back may
     /// have gone without anything telling us.
     fn note_undone(&mut self, now: Timestamp, scope: &Scope, passed: &Passed) {
@@ -89,12 +104,8 @@ impl Agenda {
         // One time for all of them: they share a pass.
         let spread_by = spread(Duration::from_secs(1)).as_secs_f64();
         for user in users {
-            let times = self.undone.entry(user.clone()).or_default();
-            *times += 1;
-            let wait = retry_wait(*times).mul_f64(spread_by);
-            let at = later(now, SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX));
-            let due = self.due.users.entry(user.clone()).or_insert(at);
-            *due = at.min(*due);
+            let undone = self.undone.entry(user.clone()).or_insert(Undone { times: 1, at: now });
+            undone.at = after(now, retry_wait(undone.times).mul_f64(spread_by));
         }
     }
 
@@ -134,8 +145,10 @@ impl Agenda {
     pub(super) fn next(&self, now: Timestamp) -> Instant {
         let here = Instant::now();
         let until = |due: Timestamp| Duration::try_from(due.duration_since(now));
+        let undone = self.undone.values().map(|undone| undone.at).min();
+        let due = self.due.first().into_iter().chain(undone).min();
         // So late that an instant cannot say it, it is after the next look.
-        let due = self.due.first().and_then(|due| here.checked_add(until(due).unwrap_or_default()));
+        let due = due.and_then(|due| here.checked_add(until(due).unwrap_or_default()));
         [Some(self.look), due, self.retry].into_iter().flatten().min().unwrap_or(self.look)
     }
 
@@ -157,22 +170,36 @@ impl Agenda {
 
     /// Single users of whom something is due now.
     pub(super) fn take_due_users(&mut self, now: Timestamp) -> Wanted {
-        let due = self.due.users.iter().filter(|(_, at)| **at <= now);
-        let users = due.map(|(user, _)| user.clone()).collect();
-        for user in &users {
-            self.due.users.remove(user);
+        let due = self.due.users.extract_if(.., |_, at| *at <= now).map(|(user, _)| user);
+        let mut users: BTreeSet<UserId> = due.collect();
+        for (user, undone) in self.undone.iter_mut().filter(|(_, undone)| undone.at <= now) {
+            undone.times += 1;
+            undone.at = after(now, retry_wait(undone.times + 1));
+            users.insert(user.clone());
         }
         Wanted { all: None, users }
     }
 }
 
-/// Of whom a pass left something undone without knowing when it may be done.
+/// Of whom something failed and was not done by the same pass in the end, or waits for what nobody
+/// tells of.
 fn undone(passed: &Passed) -> BTreeSet<&UserId> {
-    let failed = |outcome: &&Outcome| matches!(outcome.found, Found::Failed(_));
-    let failed = passed.executed.outcomes.iter().filter(failed).map(|outcome| &outcome.user);
+    let mut last = BTreeMap::new();
+    for Outcome { user, service, what, found } in &passed.executed.outcomes {
+        let home = match what {
+            What::Install(account) => Some(account),
+            _ => None,
+        };
+        last.insert((user, service, home), matches!(found, Found::Failed(_)));
+    }
+    let failed = last.into_iter().filter_map(|((user, ..), failed)| failed.then_some(user));
     let notes = passed.planned.notes.iter();
     let blocked = notes.filter(|note| note.kind == NoteKind::Blocked);
     failed.chain(blocked.filter_map(|note| note.user.as_ref())).collect()
+}
+
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    later(now, SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX))
 }
 
 fn retry_wait(times: u32) -> Duration {

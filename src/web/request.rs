@@ -29,15 +29,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             let detail = "The body must be JSON: `Content-Type: application/json`.";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        let bytes = match timeout(COMES_WITHIN, Bytes::from_request(request, state)).await {
-            Ok(bytes) => bytes.map_err(|error| {
-                Problem::new(error.status(), "The body cannot be read, or is too large.")
-            })?,
-            Err(_) => {
-                let detail = "The rest of the body did not come.";
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
-            }
+        let Ok(bytes) = timeout(COMES_WITHIN, Bytes::from_request(request, state)).await else {
+            let detail = "The rest of the body did not come.";
+            return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail));
         };
+        let bytes = bytes.map_err(|error| {
+            Problem::new(error.status(), "The body cannot be read, or is too large.")
+        })?;
         match object(&bytes) {
             Ok(body) => Ok(Self(body)),
             Err(error) if error.is_data() => Err(Problem::new(

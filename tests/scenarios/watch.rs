@@ -30,6 +30,13 @@ impl Watching {
 
     /// Returns once it is ready and its first pass is over.
     pub fn start_with(scene: &Scene, change: impl FnOnce(&mut Command)) -> Self {
+        let watching = Self::begin(scene, change);
+        wait_until("the first pass", || watching.passes() > 0 && scene.has_passed());
+        watching
+    }
+
+    /// Returns at once.
+    fn begin(scene: &Scene, change: impl FnOnce(&mut Command)) -> Self {
         let mut child = scene.start_with(&["reconcile", "--watch"], |command| {
             command.env("SC_LOG", "info");
             change(command);
@@ -45,9 +52,7 @@ impl Watching {
                 }
             });
         }
-        let watching = Self { child, said };
-        wait_until("the first pass", || watching.passes() > 0 && scene.has_passed());
-        watching
+        Self { child, said }
     }
 
     pub fn said(&self) -> String {
@@ -232,6 +237,32 @@ fn what_keeps_a_new_connection_back_is_looked_at_again_without_anybody_asking() 
     fs::remove_file(&rules).unwrap();
     wait_for_the_retry(&watching, || has_working_key(&scene, "john", Kind::Crm));
     assert_eq!(watching.passes(), 3, "{}", watching.said());
+}
+
+#[test]
+fn what_failed_is_tried_again_while_the_pass_goes_on() {
+    let scene = Scene::new();
+    scene.pass(0);
+    scene.run(&["reconcile", "--sweep"]).expect(0); // the loop's own would wait for the pass
+    // Two calls a minute: with eight users it takes three minutes.
+    scene.entry(Kind::Crm, "per_minute: 600", "per_minute: 2");
+    for user in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        scene.connect(user, Kind::Crm);
+    }
+    scene.faults(Kind::Invoicing).next(On::Exchange, Fault::ServerError, 1);
+    scene.connect("john", Kind::Invoicing);
+    let watching = Watching::begin(&scene, |_| {});
+    let until = Instant::now() + Duration::from_secs(40);
+    while !has_working_key(&scene, "john", Kind::Invoicing) {
+        assert!(Instant::now() < until, "it was not tried again: {}", watching.said());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(watching.passes(), 1, "{}", watching.said());
+    // Another pass has no other minute.
+    watching.signal(Signal::SIGHUP);
+    wait_until("another pass", || watching.passes() == 2);
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(scene.calls(Kind::Crm).0, 2, "{}", watching.said());
 }
 
 /// The first wait is 10 seconds, and a tenth more or less.

@@ -1,6 +1,6 @@
 //! The calls to one address of a service: how many at once, how many a minute, and when to stop.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -26,6 +26,22 @@ impl Address {
     pub(super) fn new(service: &ServiceId, endpoint: &Endpoint) -> Self {
         let (revoke_url, secret) = (endpoint.revoke_url.clone(), endpoint.secret.clone());
         Self { service: service.clone(), revoke_url, secret }
+    }
+}
+
+/// When calls began lately, wherever they went: what a run leaves to the next, so that two in a minute
+/// make no more calls than one may.
+#[derive(Default)]
+pub struct Pace(BTreeMap<Address, VecDeque<Timestamp>>);
+
+impl Pace {
+    pub(super) fn of(&mut self, address: &Address) -> VecDeque<Timestamp> {
+        self.0.remove(address).unwrap_or_default()
+    }
+
+    pub(super) fn left_by(mut self, lanes: BTreeMap<Address, Lane>) -> Self {
+        self.0.extend(lanes.into_iter().map(|(address, lane)| (address, lane.begun)));
+        self
     }
 }
 
@@ -65,13 +81,18 @@ pub(super) enum Turn {
 }
 
 impl Lane {
-    pub(super) fn new(limits: Limits, present: bool, trouble: Option<&Trouble>) -> Self {
+    pub(super) fn new(
+        limits: Limits,
+        present: bool,
+        trouble: Option<&Trouble>,
+        begun: VecDeque<Timestamp>,
+    ) -> Self {
         Self {
             limits,
             present,
             queue: VecDeque::new(),
             under_way: 0,
-            begun: VecDeque::new(),
+            begun,
             silent: 0,
             probing: trouble.is_some(),
             closed: None,

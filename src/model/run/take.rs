@@ -120,7 +120,8 @@ impl Run {
         let limits = known.map_or_else(Limits::default, |known| known.limits);
         let present = known.is_none_or(|known| Address::new(service, &known.endpoint) == address);
         let trouble = setting.actual.troubles.get(service).filter(|_| present);
-        let mut lane = Lane::new(limits, present, trouble);
+        let begun = self.pace.of(&address);
+        let mut lane = Lane::new(limits, present, trouble, begun);
         let closed = service_trouble(setting.actual, setting.retry_now, setting.now, service);
         if let Some((until, why)) = closed.filter(|_| present) {
             lane.close(&why, until);
