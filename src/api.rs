@@ -182,7 +182,7 @@ pub struct ConnectJson {
     pub ttl_days: Option<u16>,
 }
 
-/// What `disconnect` and `retry` take.
+/// What `disconnect` takes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceOnlyJson {

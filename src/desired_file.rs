@@ -62,6 +62,8 @@ pub struct Edited {
     pub revision: Digest,
     /// Whether it had to be changed.
     pub changed: bool,
+    /// When the history says that this was.
+    pub at: Timestamp,
 }
 
 /// One edit: a change and who asked for it.
@@ -80,6 +82,8 @@ pub struct Batch {
     pub revision: Digest,
     /// For each edit in order, whether it changed anything.
     pub outcomes: Vec<Result<bool, ChangeError>>,
+    /// When the history says that this was.
+    pub at: Timestamp,
 }
 
 impl DesiredFile {
@@ -187,7 +191,7 @@ impl DesiredFile {
         let edit = Edit { change: change.clone(), who: who.to_owned() };
         let mut batch = self.edit_batch(&[edit], expected, now)?;
         let changed = batch.outcomes.pop().transpose()?.unwrap_or(false);
-        Ok(Edited { revision: batch.revision, changed })
+        Ok(Edited { revision: batch.revision, changed, at: batch.at })
     }
 
     /// Makes several changes in one write. One that makes no sense does not stop the others.
@@ -226,7 +230,7 @@ impl DesiredFile {
             Made::ByHand => self.record(&raw, &[("", BY_HAND)], now)?,
         }
         let Some(text) = edited.text else {
-            return Ok(Batch { revision: raw.revision, outcomes: edited.outcomes });
+            return Ok(Batch { revision: raw.revision, outcomes: edited.outcomes, at: now });
         };
         let done: Vec<_> =
             edits.iter().zip(&edited.outcomes).filter(|(_, o)| **o == Ok(true)).collect();
@@ -234,7 +238,7 @@ impl DesiredFile {
         let lines = done.iter().zip(&what).map(|((edit, _), what)| (edit.who.as_str(), &**what));
         let new = Raw { revision: Digest::of(&text), text, meta: raw.meta };
         self.replace(&new, &lines.collect::<Vec<_>>(), now)?;
-        Ok(Batch { revision: new.revision, outcomes: edited.outcomes })
+        Ok(Batch { revision: new.revision, outcomes: edited.outcomes, at: now })
     }
 
     /// `.desired.yaml.<what>` in the same directory.

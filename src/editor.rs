@@ -108,9 +108,9 @@ fn make(file: &DesiredFile, batch: Vec<Wanted>, clock: fn() -> Timestamp) {
     match when_still(|| file.edit_batch(&edits, expected, clock())) {
         Ok(done) => {
             for (wanted, outcome) in batch.into_iter().zip(done.outcomes) {
-                let revision = done.revision;
-                wanted
-                    .tell(outcome.map(|changed| Edited { revision, changed }).map_err(Into::into));
+                let (revision, at) = (done.revision, done.at);
+                let edited = outcome.map(|changed| Edited { revision, changed, at });
+                wanted.tell(edited.map_err(Into::into));
             }
         }
         // Lines in an odd form are one person's trouble.

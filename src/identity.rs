@@ -257,6 +257,17 @@ impl Identity {
         }
     }
 
+    /// Whether all that is configured counts over a Unix socket alone.
+    #[must_use]
+    pub fn needs_socket(&self) -> bool {
+        match &self.0 {
+            Kind::Configured(ways) => {
+                ways.header.is_some() && ways.flask.is_none() && ways.jwt.is_none()
+            }
+            Kind::Demo { .. } => false,
+        }
+    }
+
     /// Who is asking. Ways that are both right must name the same person; a session that has
     /// merely ended hinders no other way.
     ///

@@ -32,7 +32,7 @@ use crate::observe::{self, IntentError, Places};
 use crate::registry_dir::{self, DirError};
 use crate::store::{Health, OfUser, Shown, StoreError};
 
-pub use click::Click;
+pub use click::{Click, Followed};
 pub use fleet::FleetQuery;
 
 use desired_text::DesiredText;

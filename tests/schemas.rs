@@ -116,7 +116,7 @@ fn what_the_kits_configuration_proposes_is_taken() {
     assert!(is_refused(&text.replace("algorithm: RS256", "algorithm: none")));
     assert!(is_refused(&text.replace("admins: [jana]", "admins: [Jana]")));
     let fits = |hosts: &str| schema.is_valid(&json(&format!("hosts: ['{hosts}']")));
-    for host in ["portal.your-domain.com", "localhost", "192.0.2.1", "[2001:db8::1]"] {
+    for host in ["portal.your-domain.com", "localhost", "192.0.2.1", "[2001:db8:0:0:0:0:0:1]"] {
         assert!(fits(host) && !is_refused(&format!("hosts: ['{host}']\n")), "{host}");
     }
     for host in ["https://portal", "portal:443", "portal/x", "a b", "", "portal.", "[::1]:80"] {

@@ -64,6 +64,11 @@ pub fn run(settings: &Settings, args: &Args) -> Result<u8, Failure> {
     if !identity.is_configured() {
         say("Nobody is let in: service-connector.yaml says nothing under `identity:`.");
     }
+    if identity.needs_socket() && !matches!(args.listen, Address::Unix(_)) {
+        say(
+            "Nobody is let in: `identity.header` counts over a Unix socket alone (--listen unix:PATH).",
+        );
+    }
     let door =
         Door { address: &args.listen, base_path: &args.base_path, identity, demo: Vec::new() };
     let portal = OpenPortal::open(settings, door)?;

@@ -11,7 +11,22 @@ use super::{IdentityError, Peer, Refused, Why};
 use crate::model::name::Email;
 
 /// What a proxy or a client sends for other ends.
-const OTHERS: [&str; 5] = ["authorization", "cookie", "host", "origin", "forwarded"];
+const OTHERS: [&str; 14] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "if-match",
+    "origin",
+    "sec-fetch-site",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
 
 pub(super) struct Header {
     name: HeaderName,

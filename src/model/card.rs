@@ -238,6 +238,10 @@ impl<'a> Facts<'a> {
     ) -> (State, String) {
         let Some(key) = key else { return self.wanted_without_key(blocked, failed) };
         let ends_soon = key.expires_at().is_some_and(|end| end <= later(self.now, SOON));
+        if self.service().is_none() {
+            let state = if ends_soon { State::ExpiringSoon } else { State::Connected };
+            return (state, words::works_without_entry());
+        }
         let service = self.trouble.map(|trouble| trouble.message.as_str());
         let trouble = blocked.or(failed).or(self.backoff().map(|backoff| backoff.message.as_str()));
         let paused = self.wish.is_some_and(|wish| wish.paused);
@@ -337,7 +341,7 @@ impl<'a> Facts<'a> {
             can.push(Can::Disconnect);
         }
         let paused = self.wish.is_some_and(|wish| wish.paused);
-        if key.is_some() && self.is_wanted() && !paused {
+        if key.is_some() && self.is_wanted() && !paused && self.service().is_some() {
             can.push(Can::Rotate);
         }
         if matches!(state, State::Failed | State::Expired) && self.backoff().is_some() && !paused {

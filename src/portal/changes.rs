@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Portal;
 use super::readers::Version;
@@ -12,6 +12,11 @@ use crate::file_marks::{Marks, marks};
 
 /// How often the state is asked whether it changed, while somebody waits for it.
 const LOOK: Duration = Duration::from_millis(100);
+/// So long after a change there may be another that nothing shows: a file that was edited by hand is
+/// believed once it has been still.
+const SETTLES: Duration = Duration::from_millis(2500);
+/// Time alone changes how things stand, too.
+const TIME: Duration = Duration::from_mins(1);
 
 impl Portal {
     /// Tells of changes from now on: the number is another one.
@@ -22,7 +27,7 @@ impl Portal {
 
     /// Looks for changes for as long as there is a portal; while nobody waits for any, at nothing.
     pub async fn look_for_changes(portal: Weak<Self>) {
-        let mut seen = None;
+        let (mut seen, mut again) = (None, Instant::now());
         while let Some(portal) = portal.upgrade() {
             if portal.changed.receiver_count() > 0 {
                 let now = tokio::task::spawn_blocking({
@@ -31,8 +36,10 @@ impl Portal {
                 });
                 let now = now.await.ok();
                 // At first, too: nobody knows what happened since whoever waits has looked.
-                if now != seen {
+                let has_changed = now != seen;
+                if has_changed || again <= Instant::now() {
                     portal.changed.send_modify(|times| *times += 1);
+                    again = Instant::now() + if has_changed { SETTLES } else { TIME };
                 }
                 seen = now;
             }

@@ -11,6 +11,7 @@ use crate::model::digest::Digest;
 use crate::model::name::{ServiceId, UserId};
 use crate::model::registry::{Entry, Registry, Service};
 use crate::nudge;
+use crate::store::Store;
 
 use super::{Known, Portal, PortalError};
 
@@ -46,12 +47,15 @@ impl Click {
         }
     }
 
-    /// Whether nothing more is to be waited for after it.
-    #[must_use]
-    pub fn is_done(&self, state: State) -> bool {
+    /// Whether nothing more is to be waited for after it. Without a state nothing of the service is
+    /// left, and nobody can have it; nor can they while its entry is broken.
+    fn is_done(&self, state: Option<State>) -> bool {
         match self {
-            Self::Connect { .. } | Self::Rotate { .. } => state == State::Connected,
-            Self::Disconnect(_) => matches!(state, State::NotConnected | State::NotAllowed),
+            Self::Connect { .. } | Self::Rotate { .. } => state == Some(State::Connected),
+            Self::Disconnect(_) => matches!(
+                state,
+                None | Some(State::NotConnected | State::NotAllowed | State::Blocked)
+            ),
         }
     }
 
@@ -67,13 +71,15 @@ impl Click {
     }
 
     /// What is said of it, as things stand.
-    fn message(&self, name: &str, state: Option<State>) -> String {
-        let is_done = state.is_some_and(|state| self.is_done(state));
+    fn message(&self, name: &str, state: Option<State>, is_done: bool, paused: bool) -> String {
         match self {
             Self::Connect { .. } if is_done => format!("{name} is connected."),
             Self::Connect { .. } => format!("Connecting to {name}."),
             Self::Disconnect(_) if is_done => format!("{name} is disconnected."),
             Self::Disconnect(_) => format!("Disconnecting from {name}."),
+            Self::Rotate { leaked: true, .. } if paused => format!(
+                "The key to {name} is being revoked. No new one comes while renewal is switched off."
+            ),
             Self::Rotate { .. } if is_done => format!("{name} has a new key."),
             Self::Rotate { .. } if !state.is_some_and(State::has_key) => {
                 format!("A key to {name} is on its way.")
@@ -112,7 +118,15 @@ impl Portal {
         match click {
             Click::Disconnect(service) => self.must_be_something(who, service, &registry)?,
             Click::Connect { service, .. } | Click::Rotate { service, .. } => {
-                may_have(who, service, &registry)?;
+                let service = may_have(who, service, &registry)?;
+                if matches!(click, Click::Rotate { leaked: false, .. })
+                    && self.is_paused(who, &service.id)?
+                {
+                    return Err(PortalError::NotNow(format!(
+                        "Renewal of {} is switched off by an administrator: no new key comes.",
+                        service.name
+                    )));
+                }
             }
         }
         let change = match click {
@@ -136,6 +150,11 @@ impl Portal {
         let is_something = registry.entries.contains_key(id)
             || self.desired()?.0.user(&who.user)?.connections.contains_key(id);
         if is_something { Ok(()) } else { Err(PortalError::NoService(id.clone())) }
+    }
+
+    fn is_paused(&self, who: &Known, service: &ServiceId) -> Result<bool, PortalError> {
+        let user = self.desired()?.0.user(&who.user)?;
+        Ok(user.connections.get(service).is_some_and(|wish| wish.paused))
     }
 
     fn is_failing(&self, who: &Known, service: &ServiceId) -> Result<bool, PortalError> {
@@ -177,7 +196,7 @@ impl Portal {
         message: String,
         expected: Option<Digest>,
     ) -> Result<DoneJson, PortalError> {
-        let Edited { changed, revision } = self.make(edit, expected).await?;
+        let Edited { changed, revision, .. } = self.make(edit, expected).await?;
         Ok(DoneJson { ok: true, message, state: None, changed, revision, service: None })
     }
 
@@ -225,22 +244,48 @@ impl Portal {
         Ok(services.find(|found| found.id == *service))
     }
 
-    /// What an edit that was made is answered with.
+    /// How things stand after an edit that was made.
     #[must_use]
-    pub fn done(&self, who: &Known, click: &Click, edited: Edited) -> DoneJson {
+    pub fn followed(&self, who: &Known, click: &Click, edited: Edited) -> Followed {
         // The edit stands, whatever can be told of the rest.
-        let service = self.connection(who, click.service()).ok().flatten();
-        let name = service.as_ref().map_or(click.service().as_str(), |service| &service.name);
-        let state = service.as_ref().map(|service| service.state);
-        DoneJson {
+        let found = self.connection(who, click.service());
+        let has_seen = !edited.changed || self.has_seen(edited.at);
+        let service = found.as_ref().ok().and_then(Option::as_ref);
+        let state = service.map(|service| service.state);
+        let is_done = has_seen && found.is_ok() && click.is_done(state);
+        let goes_on = !has_seen || found.is_err() || state.is_some_and(State::is_on_its_way);
+        let name = service.map(|service| service.name.clone());
+        let registry = self.registry().ok();
+        let known = || Some(registry.as_ref()?.service(click.service())?.name.clone());
+        let name = name.or_else(known).unwrap_or_else(|| click.service().to_string());
+        let paused = self.is_paused(who, click.service()).unwrap_or(false);
+        let done = DoneJson {
             ok: true,
-            message: click.message(name, state),
+            message: click.message(&name, state, is_done, paused),
             state,
             changed: edited.changed,
             revision: edited.revision,
-            service,
-        }
+            service: found.ok().flatten(),
+        };
+        Followed { done, is_done, goes_on }
     }
+
+    /// Whether a pass has acted on what was edited then: before that, how things stand says nothing
+    /// of what follows from it.
+    fn has_seen(&self, edit: Timestamp) -> bool {
+        let seen = self.readers.with(Store::last_edit_seen).ok().flatten();
+        seen.is_some_and(|seen| seen >= edit)
+    }
+}
+
+/// What has followed from an edit so far.
+pub struct Followed {
+    /// The answer to whoever made it.
+    pub done: DoneJson,
+    /// Whether that is all.
+    pub is_done: bool,
+    /// Whether more may follow by itself.
+    pub goes_on: bool,
 }
 
 /// The service, if this person may have a key to it.

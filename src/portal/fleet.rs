@@ -30,10 +30,10 @@ const MOST_DEBTS: usize = 1000;
 /// Which part of the fleet is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct FleetQuery {
-    /// What a user's or a service's id contains.
+    /// What a user's or a service's id, its name or the message contains; in lower case.
     pub text: Option<String>,
-    /// One user only.
-    pub user: Option<UserId>,
+    /// What users' ids begin with; in lower case.
+    pub user: Option<String>,
     /// One service only.
     pub service: Option<ServiceId>,
     /// One state only.
@@ -45,13 +45,22 @@ pub struct FleetQuery {
 }
 
 impl FleetQuery {
-    fn fits(&self, row: &ConnectionJson) -> bool {
+    /// The services whose names contain the text.
+    fn named<'s>(&self, services: &'s [FleetServiceJson]) -> BTreeSet<&'s ServiceId> {
+        let Some(text) = &self.text else { return BTreeSet::new() };
+        let named = services.iter().filter(|one| one.name.to_lowercase().contains(text));
+        named.map(|service| &service.id).collect()
+    }
+
+    fn fits(&self, row: &ConnectionJson, named: &BTreeSet<&ServiceId>) -> bool {
         let contains = |text: &String| {
-            row.user.as_str().contains(text.as_str())
-                || row.service.as_str().contains(text.as_str())
+            row.user.as_str().contains(text)
+                || row.service.as_str().contains(text)
+                || named.contains(&row.service)
+                || row.message.to_lowercase().contains(text)
         };
         self.text.as_ref().is_none_or(contains)
-            && self.user.as_ref().is_none_or(|user| *user == row.user)
+            && self.user.as_ref().is_none_or(|user| row.user.as_str().starts_with(user.as_str()))
             && self.service.as_ref().is_none_or(|service| *service == row.service)
     }
 }
@@ -81,7 +90,8 @@ impl Portal {
         let (everything, revision) = self.everything()?;
         let mut counts: BTreeMap<State, usize> = BTreeMap::new();
         let mut rows = Vec::new();
-        for row in everything.connections.iter().filter(|row| query.fits(row)) {
+        let named = query.named(&everything.services);
+        for row in everything.connections.iter().filter(|row| query.fits(row, &named)) {
             *counts.entry(row.state).or_default() += 1;
             if query.state.is_none_or(|state| state == row.state) {
                 rows.push(row);

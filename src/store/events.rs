@@ -164,6 +164,16 @@ impl Store {
         if is_there { self.parse(row, column, what).map(Some) } else { Ok(None) }
     }
 
+    /// When the last edit of the desired state was made that a pass has acted upon.
+    ///
+    /// # Errors
+    /// The database's, or a row that this program did not write.
+    pub fn last_edit_seen(&self) -> Result<Option<Timestamp>, StoreError> {
+        let Some(seen) = self.meta("desired_seen")? else { return Ok(None) };
+        let at = seen.split(' ').next().unwrap_or_default();
+        at.parse().map(Some).map_err(|error| self.damaged("time", &error))
+    }
+
     /// Tells of the edits of the desired state that no pass has seen yet.
     ///
     /// # Errors

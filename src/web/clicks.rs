@@ -10,20 +10,19 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Web;
 use super::problem::Problem;
-use super::request::{Body, Expected, Params, Wait};
+use super::request::{Body, Expected, IfMatch, Params, Wait};
 use crate::api::{
     ApproveJson, ConnectJson, DoneJson, OffboardJson, ProblemJson, RotateJson, ServiceOnlyJson,
 };
 use crate::desired_file::Edited;
-use crate::model::card::State as Standing;
 use crate::model::digest::Digest;
-use crate::portal::{Click, Known};
+use crate::portal::{Click, Followed, Known};
 
 /// An answer to a change: with the revision as its tag.
 type Done = (StatusCode, [(HeaderName, String); 1], Json<DoneJson>);
 
 /// Connect to a service.
-#[utoipa::path(post, path = "/connect", params(Wait), request_body = ConnectJson, responses(
+#[utoipa::path(post, path = "/connect", params(Wait, IfMatch), request_body = ConnectJson, responses(
     (status = 202, body = DoneJson, description = "The edit is made"),
     (status = 200, body = DoneJson, description = "And what was waited for has come"),
     (status = "4XX", body = ProblemJson, content_type = "application/problem+json"),
@@ -41,7 +40,7 @@ pub(super) async fn connect(
 }
 
 /// Disconnect from a service.
-#[utoipa::path(post, path = "/disconnect", params(Wait), request_body = ServiceOnlyJson, responses(
+#[utoipa::path(post, path = "/disconnect", params(Wait, IfMatch), request_body = ServiceOnlyJson, responses(
     (status = 202, body = DoneJson, description = "The edit is made"),
     (status = 200, body = DoneJson, description = "And what was waited for has come"),
     (status = "4XX", body = ProblemJson, content_type = "application/problem+json"),
@@ -58,7 +57,7 @@ pub(super) async fn disconnect(
 }
 
 /// Replace a key by a new one; one that leaked is revoked at once.
-#[utoipa::path(post, path = "/rotate", params(Wait), request_body = RotateJson, responses(
+#[utoipa::path(post, path = "/rotate", params(Wait, IfMatch), request_body = RotateJson, responses(
     (status = 202, body = DoneJson, description = "The edit is made"),
     (status = 200, body = DoneJson, description = "And what was waited for has come"),
     (status = "4XX", body = ProblemJson, content_type = "application/problem+json"),
@@ -76,7 +75,7 @@ pub(super) async fn rotate(
 }
 
 /// Offboard somebody. For administrators.
-#[utoipa::path(post, path = "/offboard", request_body = OffboardJson, responses(
+#[utoipa::path(post, path = "/offboard", params(IfMatch), request_body = OffboardJson, responses(
     (status = 202, body = DoneJson, description = "The edit is made"),
     (status = "4XX", body = ProblemJson, content_type = "application/problem+json"),
     (status = "5XX", body = ProblemJson, content_type = "application/problem+json"),
@@ -143,9 +142,8 @@ async fn followed(
     loop {
         changes.mark_unchanged();
         let (asker, clicked) = (who.clone(), click.clone());
-        let done = web.ask(move |portal| Ok(portal.done(&asker, &clicked, edited))).await?;
-        let is_done = done.state.is_some_and(|state| click.is_done(state));
-        let goes_on = done.state.is_none_or(Standing::is_on_its_way);
+        let Followed { done, is_done, goes_on } =
+            web.ask(move |portal| Ok(portal.followed(&asker, &clicked, edited))).await?;
         if is_done || !goes_on || is_over {
             return Ok((is_done && !patience.is_zero(), done));
         }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Web;
 use super::problem::Problem;
-use crate::api::CardJson;
+use crate::api::{CardJson, ProblemJson};
 use crate::portal::Known;
 
 /// Streams of one person at once: pages that are open.
@@ -34,7 +34,8 @@ const RETRY: Duration = Duration::from_secs(2);
 #[utoipa::path(get, path = "/events", responses(
     (status = 200, content_type = "text/event-stream", body = String,
      description = "Events `card`, each with a CardJson"),
-    (status = "4XX", body = crate::api::ProblemJson, content_type = "application/problem+json"),
+    (status = "4XX", body = ProblemJson, content_type = "application/problem+json"),
+    (status = "5XX", body = ProblemJson, content_type = "application/problem+json"),
 ))]
 pub(super) async fn events(
     State(web): State<Arc<Web>>,

@@ -51,7 +51,10 @@ pub(super) async fn host(
         }
         Some(_) => Problem::new(StatusCode::MISDIRECTED_REQUEST, "This portal has another name.")
             .into_response(),
-        None => Problem::new(StatusCode::BAD_REQUEST, "One Host header is needed.").into_response(),
+        None => {
+            let detail = "One Host header is needed, the same as in the address.";
+            Problem::new(StatusCode::BAD_REQUEST, detail).into_response()
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The names that the portal is reached by.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use serde::Deserialize;
 
@@ -26,8 +27,11 @@ impl TryFrom<String> for HostName {
             !label.is_empty() && label.bytes().all(is_legal)
         };
         let literal = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-        let is_address = literal.is_some_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
-        if is_address || text.split('.').all(label) {
+        if let Some(Ok(address)) = literal.map(str::parse::<Ipv6Addr>) {
+            // As browsers write it (RFC 5952).
+            return Ok(Self(format!("[{address}]")));
+        }
+        if text.split('.').all(label) {
             return Ok(Self(text));
         }
         let shown = crate::model::yaml::shown(&text);

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::{Extension, Json};
-use serde::Deserialize;
+use serde::de::IntoDeserializer as _;
+use serde::{Deserialize, Deserializer};
 
 use super::Web;
 use super::problem::Problem;
 use super::request::{Params, Part};
 use crate::api::{CardJson, FleetJson, HealthJson, ProblemJson, ShownPlanJson};
 use crate::model::card::State as Standing;
-use crate::model::name::{ServiceId, UserId};
+use crate::model::name::ServiceId;
 use crate::portal::{FleetQuery, Known, Portal};
 
 /// On a page of the fleet, unless somebody says otherwise.
@@ -58,19 +59,19 @@ pub(super) async fn health(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FleetParams {
-    /// What a user's or a service's id contains.
+    /// What a user's or a service's id, its name or the message contains.
     #[serde(default)]
-    q: Option<String>,
-    /// One user only.
+    q: String,
+    /// What the user's id begins with.
     #[serde(default)]
-    #[param(value_type = Option<String>)]
-    user: Option<UserId>,
+    user: String,
     /// One service only.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unless_empty")]
     #[param(value_type = Option<String>)]
     service: Option<ServiceId>,
     /// One state only.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unless_empty")]
+    #[param(value_type = Option<Standing>)]
     state: Option<Standing>,
     /// Which page, from 1.
     #[serde(default)]
@@ -78,6 +79,14 @@ pub(super) struct FleetParams {
     /// How many on a page, at most 500.
     #[serde(default)]
     per_page: Option<usize>,
+}
+
+/// A field that is there and says nothing says as much as one that is not there.
+fn unless_empty<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    (!text.is_empty()).then(|| T::deserialize(text.into_deserializer())).transpose()
 }
 
 /// Everybody's connections, a page of them. For administrators.
@@ -94,8 +103,8 @@ pub(super) async fn fleet(
     who.must_be_admin()?;
     let FleetParams { q, user, service, state, page, per_page } = params;
     let query = FleetQuery {
-        text: q.filter(|text| !text.is_empty()).map(|text| text.to_lowercase()),
-        user,
+        text: (!q.is_empty()).then(|| q.to_lowercase()),
+        user: (!user.is_empty()).then(|| user.to_lowercase()),
         service,
         state,
         page: page.unwrap_or(1).max(1),

@@ -97,7 +97,7 @@ impl Problem {
                     Self::new(StatusCode::CONFLICT, format!("You are not connected to {service}."))
                 }
                 ChangeError::Ttl(_) => {
-                    Self::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{}.", upper(error)))
+                    Self::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{error}."))
                 }
             },
             RefusedEdit::File(error) => match &**error {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{self, DeserializeOwned, IgnoredAny, Unexpected};
 use tokio::time::timeout;
 
+use super::MOST_BYTES;
 use super::problem::Problem;
 use crate::model::digest::Digest;
 
@@ -28,6 +29,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         if !is_json(request.headers()) {
             let detail = "The body must be JSON: `Content-Type: application/json`.";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+        }
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        if length.is_some_and(|length: u64| length > MOST_BYTES as u64) {
+            let detail = format!("The body is larger than {MOST_BYTES} bytes.");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
         }
         let Ok(bytes) = timeout(COMES_WITHIN, Bytes::from_request(request, state)).await else {
             let detail = "The rest of the body did not come.";
@@ -109,6 +116,17 @@ impl Wait {
     pub(super) fn patience(&self) -> Duration {
         Duration::from_secs(self.wait.min(LONGEST_WAIT))
     }
+}
+
+/// What [`Expected`] reads, for the description of the API.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes a header")]
+pub(super) struct IfMatch {
+    /// The revision that is to be changed, in quotes, as the `ETag` of an answer has it; another one
+    /// is refused with 412. Without it, or with `*`, whatever is there is changed.
+    #[param(rename = "If-Match")]
+    if_match: Option<String>,
 }
 
 /// The revision that is to be changed, from `If-Match` (RFC 9110, section 13.1.1); none: whatever it

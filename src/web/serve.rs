@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
@@ -26,7 +26,9 @@ pub const SOCKET_MODE: u32 = 0o666;
 const AT_ONCE: usize = 1024;
 /// Of these, those of one account that is no proxy: whoever has an account may connect.
 const OF_A_STRANGER: usize = 32;
-/// The same where it is not said who the proxies are: one of these accounts is one.
+/// And of all of them together: somebody may have many accounts.
+const OF_STRANGERS: usize = 256;
+/// Of one account where it is not said who the proxies are: one of these accounts is one.
 const OF_AN_ACCOUNT: usize = AT_ONCE * 3 / 4;
 /// Whoever takes nothing of an answer for so long is left.
 const TAKES_NOTHING: Duration = Duration::from_secs(30);
@@ -34,6 +36,8 @@ const TAKES_NOTHING: Duration = Duration::from_secs(30);
 const HEAD: Duration = Duration::from_secs(20);
 /// What is under way when it is told to stop has this time.
 const DRAIN: Duration = Duration::from_secs(10);
+/// An account that has too many connections is named in the log so often.
+const NAMED: Duration = Duration::from_mins(1);
 /// After a connection that could not be taken.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -51,7 +55,7 @@ pub async fn serve(
     let Listening { socket, left } = listening;
     let acceptor = Acceptor::new(socket)?;
     let (free, graceful) = (Arc::new(Semaphore::new(AT_ONCE)), GracefulShutdown::new());
-    let mut strangers = Strangers::default();
+    let mut strangers = Strangers::new(proxies);
     loop {
         let accepted = tokio::select! {
             accepted = acceptor.next(&free) => accepted,
@@ -59,10 +63,10 @@ pub async fn serve(
         };
         match accepted {
             Ok((visit, peer, place)) => {
-                if let Ok(seat) = strangers.seat(peer, proxies) {
+                if let Ok(seat) = strangers.seat(peer) {
                     answer(visit, peer, (place, seat), &router, &graceful);
                 } else {
-                    tracing::warn!(?peer, "an account has too many connections");
+                    strangers.name(peer);
                 }
             }
             Err(error) => {
@@ -81,29 +85,51 @@ pub async fn serve(
     Ok(())
 }
 
-/// How many more connections each account may have that is no proxy.
-#[derive(Default)]
-struct Strangers(HashMap<u32, Arc<Semaphore>>);
+/// How many more connections the accounts may have that are no proxies.
+struct Strangers<'a> {
+    proxies: &'a [u32],
+    together: Arc<Semaphore>,
+    each: HashMap<u32, Arc<Semaphore>>,
+    named: HashMap<u32, Instant>,
+}
 
-impl Strangers {
+impl<'a> Strangers<'a> {
+    fn new(proxies: &'a [u32]) -> Self {
+        let all = if proxies.is_empty() { AT_ONCE } else { OF_STRANGERS };
+        let together = Arc::new(Semaphore::new(all));
+        Self { proxies, together, each: HashMap::new(), named: HashMap::new() }
+    }
+
     /// A place for this connection, if it needs one.
     ///
     /// # Errors
-    /// Its account has too many.
-    fn seat(&mut self, peer: Peer, proxies: &[u32]) -> Result<Place, TryAcquireError> {
+    /// Its account has too many, or all of them have.
+    fn seat(&mut self, peer: Peer) -> Result<Seat, TryAcquireError> {
         let uid = match peer {
-            Peer::Unix { uid } if !proxies.contains(&uid) => uid,
+            Peer::Unix { uid } if !self.proxies.contains(&uid) => uid,
             Peer::Unix { .. } | Peer::Tcp(_) => return Ok(None),
         };
-        let most = if proxies.is_empty() { OF_AN_ACCOUNT } else { OF_A_STRANGER };
-        self.0.retain(|of, free| *of == uid || free.available_permits() < most);
-        let free = self.0.entry(uid).or_insert_with(|| Arc::new(Semaphore::new(most)));
-        Arc::clone(free).try_acquire_owned().map(Some)
+        let most = if self.proxies.is_empty() { OF_AN_ACCOUNT } else { OF_A_STRANGER };
+        self.each.retain(|of, free| *of == uid || free.available_permits() < most);
+        let free = self.each.entry(uid).or_insert_with(|| Arc::new(Semaphore::new(most)));
+        let own = Arc::clone(free).try_acquire_owned()?;
+        Ok(Some((own, Arc::clone(&self.together).try_acquire_owned()?)))
+    }
+
+    /// Says whose connections are too many, once in a while.
+    fn name(&mut self, peer: Peer) {
+        let Peer::Unix { uid } = peer else { return };
+        self.named.retain(|_, at| at.elapsed() < NAMED);
+        if self.named.insert(uid, Instant::now()).is_none() {
+            tracing::warn!(uid, "an account has too many connections");
+        }
     }
 }
 
 /// Held for as long as a connection lives.
 type Place = Option<OwnedSemaphorePermit>;
+/// The same, of an account's own and of those that all share.
+type Seat = Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>;
 
 /// A connection, of either kind.
 type Visit = Box<dyn Stream>;
@@ -144,7 +170,7 @@ impl Acceptor {
 fn answer(
     visit: Visit,
     peer: Peer,
-    places: (Place, Place),
+    places: (Place, Seat),
     router: &Router,
     graceful: &GracefulShutdown,
 ) {

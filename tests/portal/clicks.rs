@@ -207,6 +207,63 @@ fn what_is_said_of_a_click_is_how_things_stand_after_it() {
 }
 
 #[test]
+fn where_renewal_is_switched_off_no_new_key_is_promised() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    door.post("john", "/connect?wait=20", &json!({ "service_id": "crm" })).expect(200);
+    let key = scene.working_key("john", Kind::Crm);
+    scene.desired("users: { john: { connections: { crm: { paused: true } } } }\n");
+    wait_until("the notice", || door.service("john", "crm")["can"] == json!(["disconnect"]));
+    let refused = door.post("john", "/rotate", &json!({ "service_id": "crm" })).problem(409);
+    assert!(refused.contains("switched off"), "{refused}");
+    let leaked = json!({ "service_id": "crm", "leaked": true });
+    let done = door.post("john", "/rotate?wait=20", &leaked).expect(202).json();
+    let message = done["message"].as_str().unwrap();
+    assert!(message.contains("No new one comes"), "{message}");
+    wait_until("the end of the key", || !scene.works(Kind::Crm, &key));
+}
+
+#[test]
+fn a_service_that_nobody_can_have_any_more_is_disconnected_once_nothing_of_it_is_left() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    door.post("john", "/connect?wait=20", &json!({ "service_id": "crm" })).expect(200);
+    scene.entry(Kind::Crm, "contract: v2", "contract: v2\nretired: true");
+    let done = door.post("john", "/disconnect?wait=20", &json!({ "service_id": "crm" }));
+    let done = done.expect(200).json();
+    assert_eq!(done["message"], "CRM is disconnected.");
+    assert!(scene.live(Kind::Crm).is_empty());
+}
+
+#[test]
+fn what_follows_from_a_click_has_not_come_before_a_pass_has_seen_the_click() {
+    let scene = Scene::new();
+    scene.pass(0);
+    let door = Door::open_with(&scene, &[], "");
+    door.post("john", "/connect", &json!({ "service_id": "crm" })).expect(202);
+    // No pass has seen either: there is no key, and one may be on its way all the same.
+    let done = door.post("john", "/disconnect?wait=1", &json!({ "service_id": "crm" }));
+    assert_eq!(done.expect(202).json()["message"], "Disconnecting from CRM.");
+    scene.pass(0);
+    let done = door.post("john", "/disconnect?wait=1", &json!({ "service_id": "crm" }));
+    assert_eq!(done.expect(200).json()["message"], "CRM is disconnected.");
+}
+
+#[test]
+fn a_service_whose_entry_is_broken_says_no_more_than_that_and_offers_what_works() {
+    let scene = Scene::new();
+    let door = Door::open(&scene);
+    door.post("john", "/connect?wait=20", &json!({ "service_id": "crm" })).expect(200);
+    scene.entry(Kind::Crm, "contract: v2", "contract: v2\nnonsense: true");
+    wait_until("the notice", || door.service("john", "crm")["can"] == json!(["disconnect"]));
+    scene.run(&["reconcile"]);
+    let crm = door.service("john", "crm");
+    let message = crm["message"].as_str().unwrap();
+    assert!(message.starts_with("The key works.") && !message.contains("yaml"), "{message}");
+    door.post("john", "/disconnect?wait=20", &json!({ "service_id": "crm" })).expect(200);
+}
+
+#[test]
 fn fewer_days_have_come_only_with_the_key_that_has_them() {
     let scene = Scene::new();
     let door = Door::open(&scene);
@@ -231,6 +288,8 @@ fn who_begins_a_body_and_goes_away_keeps_no_place() {
         ("Content-Length", "100"),
     ];
     door.ask("POST", &format!("{API}/connect"), &headers, "").problem(408);
+    let headers = [headers[0], headers[1], ("Content-Length", "100000000")];
+    door.ask("POST", &format!("{API}/connect"), &headers, "").problem(413);
 }
 
 #[test]

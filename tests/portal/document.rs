@@ -55,6 +55,11 @@ fn every_answer_is_as_the_document_says() {
         let answer = door.post("eva", path, &body);
         hold("post", path, path.split('?').next().unwrap(), answer.status, &answer.json());
     }
+    for path in ["/connect", "/disconnect", "/rotate", "/offboard"] {
+        let parameters = &document["paths"][format!("{API}{path}")]["post"]["parameters"];
+        let mut parameters = parameters.as_array().unwrap().iter();
+        assert!(parameters.any(|one| one["name"] == "If-Match" && one["in"] == "header"), "{path}");
+    }
     let card = door.events("eva").next().unwrap();
     hold("get", "/events", "", 200, &card);
     let described: BTreeSet<String> = document["paths"]

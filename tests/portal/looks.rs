@@ -29,6 +29,27 @@ fn a_page_that_is_open_shows_what_happens_as_it_happens() {
 }
 
 #[test]
+fn a_page_that_is_open_shows_an_edit_by_hand_once_it_is_believed() {
+    let scene = Scene::new();
+    scene.pass(0);
+    let door = Door::open_with(&scene, &[], "");
+    let mut johns = door.events("john");
+    johns.until("crm", "not_connected");
+    let text = "version: 1\nusers: { john: { connections: { crm: {} } } }\n";
+    fs::write(scene.path("desired.yaml"), text).unwrap();
+    johns.until("crm", "connecting");
+}
+
+#[test]
+fn who_can_let_nobody_in_says_so() {
+    let scene = Scene::new();
+    scene.pass(0);
+    let header = "identity: { header: { name: X-Remote-Email, peers: [root] } }\n";
+    let door = Door::open_as(&scene, &[], header);
+    assert!(door.said().contains("Nobody is let in"), "{}", door.said());
+}
+
+#[test]
 fn nobody_is_let_in_without_a_proof_and_nobody_sees_another() {
     let scene = Scene::new();
     let door = Door::open(&scene);
@@ -159,6 +180,9 @@ fn admins_see_the_fleet_page_by_page_and_find_whom_they_look_for() {
     assert_eq!(fleet("?user=u0")["total"], 2);
     assert_eq!(fleet("?service=invoicing&state=connecting")["connections"][0]["user"], "u9");
     assert_eq!(fleet("?q=u3")["total"], 1);
+    assert_eq!(fleet("?q=Invoicing&user=U")["total"], 2, "a name as people write it");
+    assert_eq!(fleet("?q=your+key+is+on")["total"], 1, "what the page says of it");
+    assert_eq!(fleet("?user=&service=&state=&q=")["total"], 11, "nothing is asked for");
     assert_eq!(all["last_pass"]["exit"], 0);
     let days: u64 =
         all["expiries"].as_array().unwrap().iter().map(|d| d["tokens"].as_u64().unwrap()).sum();

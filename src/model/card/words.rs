@@ -57,6 +57,13 @@ pub(super) fn entry_broken() -> String {
     format!("The service is not set up here at the moment. {ASK}")
 }
 
+pub(super) fn works_without_entry() -> String {
+    format!(
+        "The key works. The service is not set up here at the moment, and no new key comes until it \
+         is. If the key leaked, disconnect. {ASK}"
+    )
+}
+
 pub(super) fn held() -> String {
     "It is to be taken away, and waits for an administrator: too much would go at once.".to_owned()
 }
