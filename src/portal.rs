@@ -328,7 +328,7 @@ fn health_of(health: Option<&Health>, id: &ServiceId) -> (HealthStatus, String) 
         (Some(trouble), _) => {
             let status = match trouble.kind {
                 TroubleKind::SecretRefused => HealthStatus::SecretRefused,
-                TroubleKind::Down => HealthStatus::Down,
+                TroubleKind::Down | TroubleKind::SkewedAndShut => HealthStatus::Down,
                 TroubleKind::ClockSkew => HealthStatus::ClockSkew,
             };
             (status, trouble.message.clone())

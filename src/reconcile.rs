@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tracing::Instrument as _;
 
 use crate::exchange::Exchange;
@@ -40,8 +40,13 @@ pub use sweep::Swept;
 /// How long a pass waits for a desired state that was changed by hand a moment ago.
 pub const SETTLING_PATIENCE: Duration = Duration::from_secs(6);
 
-/// What is said to a pass that is under way.
-pub type Wants = UnboundedReceiver<Joining>;
+/// What is said to a pass that is under way, and what it says.
+pub struct Talk {
+    /// Who joins.
+    pub joining: UnboundedReceiver<Joining>,
+    /// Of whom something waits, and until when: then they may join.
+    pub waits: UnboundedSender<(UserId, Timestamp)>,
+}
 
 /// Who took up a revision that was made by hand.
 const ADOPTER: &str = "reconcile";
@@ -188,17 +193,17 @@ impl Pass {
     pub async fn run_with(
         &self,
         _lock: &PassLock,
-        joining: Wants,
+        talk: Talk,
         stop: impl Future<Output = ()>,
         on_outcome: impl FnMut(&Outcome),
     ) -> Result<Passed, PassError> {
-        self.carry_out(None, Some(joining), stop, on_outcome).await
+        self.carry_out(None, Some(talk), stop, on_outcome).await
     }
 
     async fn carry_out(
         &self,
         expect: Option<DigestPrefix>,
-        joining: Option<Wants>,
+        talk: Option<Talk>,
         stop: impl Future<Output = ()>,
         on_outcome: impl FnMut(&Outcome),
     ) -> Result<Passed, PassError> {
@@ -206,7 +211,7 @@ impl Pass {
         let calls = LastCalls::default();
         // Clones of it, too.
         let observed = Self { exchange: Arc::new(calls.observe(&self.exchange)), ..self.clone() };
-        observed.carry_out_observed(&calls, began, expect, joining, stop, on_outcome).await
+        observed.carry_out_observed(&calls, began, expect, talk, stop, on_outcome).await
     }
 
     async fn carry_out_observed(
@@ -214,7 +219,7 @@ impl Pass {
         calls: &LastCalls,
         began: Timestamp,
         expect: Option<DigestPrefix>,
-        joining: Option<Wants>,
+        talk: Option<Talk>,
         stop: impl Future<Output = ()>,
         on_outcome: impl FnMut(&Outcome),
     ) -> Result<Passed, PassError> {
@@ -238,7 +243,9 @@ impl Pass {
         };
         let mut touched = users_of(prepared.plan.plan());
         let (pass, made) = (self.clone(), Mutex::default());
-        let further = Arc::new(Further { pass, registry, names, made });
+        let (joining, waits) = talk.map(|talk| (talk.joining, talk.waits)).unzip();
+        let further = Arc::new(Further { pass, registry, names, made, waits });
+        further.say_who_waits(&part);
         let more = joining.map(|joining| further.more(joining));
         let (mut store, mut executed) =
             execute(store, edges, prepared, more, stop, on_outcome).await?;
@@ -259,8 +266,18 @@ impl Pass {
         let former = store.shown(Shown::Health)?;
         let former = former.and_then(|(_, text)| serde_json::from_str(&text).ok());
         let health = calls.health(store.health()?, former, &further.registry, &fleet);
-        let passed =
-            Passed { planned: part, executed, exit, took, of_all, fleet, health, due, touched };
+        let passed = Passed {
+            planned: part,
+            executed,
+            exit,
+            began,
+            took,
+            of_all,
+            fleet,
+            health,
+            due,
+            touched,
+        };
         let plan = if of_all { Shown::Plan } else { Shown::PlanOfUsers };
         let kept_back = kept_back(&passed);
         // One of a single service, or of debts alone, has not looked at the rest.
@@ -277,15 +294,16 @@ impl Pass {
         Ok(passed)
     }
 
-    /// When time alone may change what is to be done, as things are now: see [`due::due`].
+    /// The first times after `since` when time alone may change what is to be done, as things are
+    /// now: see [`due::due`].
     ///
     /// # Errors
     /// The state cannot be read.
-    pub fn due(&self) -> Result<Due, PassError> {
-        let now = (self.clock)();
-        let (actual, intent) = self.gather(&Store::open_to_read(&self.places.state)?, now)?;
+    pub fn due(&self, since: Timestamp) -> Result<Due, PassError> {
+        let store = Store::open_to_read(&self.places.state)?;
+        let (actual, intent) = self.gather(&store, (self.clock)())?;
         let desired = intent.desired.as_ref().ok().map(|wanted| &wanted.desired);
-        Ok(due::due(&actual, desired, &intent.registry, now))
+        Ok(due::due(&actual, desired, &intent.registry, since))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::exchange::seen::Observer;
 use crate::execute::Joining;
 use crate::model::outcome::{Found, Outcome};
 use crate::model::plan::Scope;
-use crate::reconcile::{Pass, PassError, Passed};
+use crate::reconcile::{Pass, PassError, Passed, Talk};
 use crate::store::{PassLock, StoreError};
 
 use agenda::Agenda;
@@ -215,7 +215,9 @@ impl Running<'_> {
             }
             tell(Told::Outcome(outcome));
         };
-        let mut run = std::pin::pin!(pass.run_with(self.lock, joining, stopped, on_outcome));
+        let (waits, mut waiting) = mpsc::unbounded_channel();
+        let talk = Talk { joining, waits };
+        let mut run = std::pin::pin!(pass.run_with(self.lock, talk, stopped, on_outcome));
         let mut look = interval(LOCKED);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -228,6 +230,10 @@ impl Running<'_> {
                     return passed;
                 }
                 Some(more) = wanted.recv() => more,
+                Some((user, until)) = waiting.recv() => {
+                    self.agenda.note_wait(user, until);
+                    continue;
+                }
                 Some(user) = failures.recv() => {
                     self.agenda.note_failed((pass.clock)(), user);
                     continue;

@@ -55,10 +55,10 @@ fn services_of(given: &Given) -> Services {
     for (service, trouble) in &given.actual.troubles {
         let mood = match trouble.kind {
             TroubleKind::SecretRefused => Mood::RefusesSecret,
-            TroubleKind::Down => Mood::Silent,
+            TroubleKind::Down | TroubleKind::SkewedAndShut => Mood::Silent,
             TroubleKind::ClockSkew => Mood::Well,
         };
-        let skewed = trouble.kind == TroubleKind::ClockSkew;
+        let skewed = trouble.kind.is_skewed();
         let ahead = SignedDuration::from_mins(if skewed { 9 } else { 0 });
         services.set(service.as_str(), Behaviour { mood, ahead, ..Behaviour::default() });
     }

@@ -18,7 +18,9 @@ use service_connector::model::registry::{Contract, Limits};
 use service_connector::model::run::{Busy, Effect, Event, Run, Setting, Ticket};
 use service_connector::model::token::{Move, Phase};
 
-use support::fleet::{change_service, newcomers, service, settled, settled_at, unwant, user};
+use support::fleet::{
+    change_service, newcomers, service, settled, settled_at, unwant, user, want_all,
+};
 use support::given::Given;
 use support::services::{Behaviour, Mood, Services};
 use support::simulated::{self, Applied, Happened};
@@ -476,4 +478,34 @@ fn a_run_that_winds_down_takes_others_along_until_its_last_call_has_ended() {
     assert!(machine.run.is_done() && machine.run.was_cut_short());
     machine.plan(21..22);
     assert_eq!((machine.calls_of(0), machine.calls_of(1)), (0, 0));
+}
+
+#[test]
+fn a_service_whose_clock_is_off_and_that_is_down_is_left_alone_as_any_other() {
+    let mut given = settled_at(20, 1, "2026-09-03T00:00:00Z");
+    let mut services = Services::default();
+    let ahead = SignedDuration::from_mins(9);
+    services.set("s00", Behaviour { ahead, latency: SECOND, ..Behaviour::default() });
+    simulated::pass(&mut given, &mut services);
+    assert_eq!(given.actual.troubles[&service(0)].kind, TroubleKind::ClockSkew);
+    // Renewals look again after a while, and find that it does not answer.
+    given.now += SECOND * 7200;
+    let silent = Behaviour { ahead, latency: SECOND, mood: Mood::Silent, ..Behaviour::default() };
+    services.set("s00", silent);
+    simulated::pass(&mut given, &mut services);
+    let trouble = &given.actual.troubles[&service(0)];
+    assert_eq!(trouble.kind, TroubleKind::SkewedAndShut);
+    // Nobody is asked for before its time, and then one call goes first.
+    let until = trouble.until;
+    want_all(&mut given, 30, 1);
+    assert!(given.plan().actions.is_empty(), "not before {until}");
+    given.now = until + SECOND;
+    let applied = simulated::pass(&mut given, &mut services);
+    assert_eq!(calls_of(&applied, &service(0)).len(), 1);
+    // It answers, and its clock is off as before: keys come, and nothing is renewed.
+    given.now = given.actual.troubles[&service(0)].until + SECOND;
+    services.set("s00", Behaviour { ahead, latency: SECOND, ..Behaviour::default() });
+    simulated::pass(&mut given, &mut services);
+    assert_eq!(given.actual.troubles[&service(0)].kind, TroubleKind::ClockSkew);
+    assert_eq!(given.actual.tokens.len(), 30);
 }

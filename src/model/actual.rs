@@ -177,4 +177,20 @@ pub enum TroubleKind {
     Down,
     /// Its `Date` and our clock are more than 5 minutes apart: no time-driven action is taken.
     ClockSkew,
+    /// Its clock and ours are apart, as it last said, and it does not answer or refuses our secret.
+    SkewedAndShut,
+}
+
+impl TroubleKind {
+    /// Whether nothing is renewed or ended by time there.
+    #[must_use]
+    pub fn is_skewed(self) -> bool {
+        matches!(self, Self::ClockSkew | Self::SkewedAndShut)
+    }
+
+    /// Whether nothing is called there for a while.
+    #[must_use]
+    pub fn is_shut(self) -> bool {
+        !matches!(self, Self::ClockSkew)
+    }
 }

@@ -275,7 +275,7 @@ impl<'a> Facts<'a> {
             return (state, words::paused());
         }
         match (self.trouble, self.backoff(), failed) {
-            (Some(trouble), ..) if trouble.kind != TroubleKind::ClockSkew => {
+            (Some(trouble), ..) if trouble.kind.is_shut() => {
                 (State::ServiceDown, words::service_down(trouble.kind))
             }
             (_, Some(backoff), _) if had_one => (State::Expired, words::failed(&backoff.message)),

@@ -186,13 +186,16 @@ impl Metrics {
         for (service, health) in &passed.health.services {
             let labels = vec![("service", service.to_string())];
             if let Some(trouble) = &health.trouble {
-                let kind = match trouble.kind {
-                    TroubleKind::SecretRefused => "secret_refused",
-                    TroubleKind::Down => "down",
-                    TroubleKind::ClockSkew => "clock_skew",
+                let kinds: &[&str] = match trouble.kind {
+                    TroubleKind::SecretRefused => &["secret_refused"],
+                    TroubleKind::Down => &["down"],
+                    TroubleKind::ClockSkew => &["clock_skew"],
+                    TroubleKind::SkewedAndShut => &["clock_skew", "down"],
                 };
-                let labels = [labels.clone(), vec![("kind", kind.to_owned())]].concat();
-                self.trouble.get_or_create(&labels).set(1);
+                for kind in kinds {
+                    let labels = [labels.clone(), vec![("kind", (*kind).to_owned())]].concat();
+                    self.trouble.get_or_create(&labels).set(1);
+                }
             }
             let frozen = i64::from(health.list_frozen.is_some());
             self.lists_frozen.get_or_create(&labels).set(frozen);

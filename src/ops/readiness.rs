@@ -74,15 +74,18 @@ impl Readiness {
         }
         (self.skewed, self.warnings) = (Vec::new(), Vec::new());
         for (service, health) in &passed.health.services {
-            match health.trouble.as_ref().map(|trouble| trouble.kind) {
-                Some(TroubleKind::ClockSkew) => self.skewed.push(service.clone()),
-                Some(TroubleKind::Down) => {
+            let kind = health.trouble.as_ref().map(|trouble| trouble.kind);
+            if kind.is_some_and(TroubleKind::is_skewed) {
+                self.skewed.push(service.clone());
+            }
+            match kind {
+                Some(TroubleKind::Down | TroubleKind::SkewedAndShut) => {
                     self.warn("service_down", Some(service), "it does not answer");
                 }
                 Some(TroubleKind::SecretRefused) => {
                     self.warn("secret_refused", Some(service), "it refuses our shared secret");
                 }
-                None => {}
+                Some(TroubleKind::ClockSkew) | None => {}
             }
             if health.list_frozen.is_some() {
                 let text = "its list of tokens cannot be relied on";

@@ -32,7 +32,7 @@ impl Pass {
     ) -> Vec<Change> {
         let troubles = &planned.actual.troubles;
         let skewed = |service: &ServiceId| {
-            troubles.get(service).is_some_and(|trouble| trouble.kind == TroubleKind::ClockSkew)
+            troubles.get(service).is_some_and(|trouble| trouble.kind.is_skewed())
         };
         let held = planned.held.losses.iter().filter(|loss| loss.kind == LossKind::Expiry);
         let by_time = planned.approved.plan().time_driven_services().into_iter();

@@ -6,7 +6,7 @@ use std::thread;
 
 use jiff::Timestamp;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::result::PlannedPart;
 use super::{ADOPTER, Pass, PassError, Planned, SETTLING_PATIENCE, secrets_needed};
@@ -23,7 +23,7 @@ use crate::model::outcome::Change;
 use crate::model::plan::due::{self, Due};
 use crate::model::plan::json::{self, PlanJson};
 use crate::model::plan::waiting::outlived;
-use crate::model::plan::{self, Plan, Scope, View, World};
+use crate::model::plan::{self, NoteKind, Plan, Scope, View, World};
 use crate::model::registry::Registry;
 use crate::observe::{self, Intent, IntentError, Wanted};
 use crate::store::{Store, StoreError};
@@ -239,6 +239,8 @@ pub(super) struct Further {
     pub(super) registry: Registry,
     pub(super) names: SecretNames,
     pub(super) made: Mutex<FurtherMade>,
+    /// Who is told of whom something waits; none: nobody can join.
+    pub(super) waits: Option<UnboundedSender<(UserId, Timestamp)>>,
 }
 
 /// What came of them.
@@ -253,6 +255,7 @@ impl Further {
         let further = Arc::clone(self);
         let prepare = move |users: BTreeSet<UserId>| match further.prepare(&users) {
             Ok(made) => {
+                further.say_who_waits(&made.part);
                 let mut all = further.made.lock().unwrap_or_else(PoisonError::into_inner);
                 all.parts.push(made.part);
                 all.users.extend(users);
@@ -264,6 +267,15 @@ impl Further {
             }
         };
         More { joining, prepare: Arc::new(prepare) }
+    }
+
+    pub(super) fn say_who_waits(&self, part: &PlannedPart) {
+        let Some(waits) = &self.waits else { return };
+        for note in &part.notes {
+            if let (Some(user), NoteKind::Waiting(until)) = (&note.user, note.kind) {
+                waits.send((user.clone(), until)).ok(); // nobody waits for them any more
+            }
+        }
     }
 
     /// Without writing to the state, which the run does.

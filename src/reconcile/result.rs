@@ -29,6 +29,8 @@ pub struct Passed {
     pub executed: Executed,
     /// The exit code of DESIGN, "The plan".
     pub exit: Exit,
+    /// When it began.
+    pub began: Timestamp,
     /// How long it took.
     pub took: SignedDuration,
     /// Whether it was about everything.

@@ -66,7 +66,7 @@ impl Store {
             backoffs: self.load_backoffs(only)?,
             troubles: self.load_troubles()?,
             laptops: self.load_laptops(only)?,
-            absent_since: self.load_absences()?,
+            absent_since: self.load_absences(only)?,
             recent_removals: self.load_removals(now)?,
             recent_strays: self.recent_strays(now)?,
             sweeps: self.sweeps()?,
@@ -253,8 +253,12 @@ impl Store {
         Ok(rows.into_iter().collect())
     }
 
-    fn load_absences(&self) -> Result<BTreeMap<UserId, Timestamp>, StoreError> {
-        let rows = self.collect("SELECT user, since FROM absence", [], |row| {
+    fn load_absences(
+        &self,
+        only: Option<&BTreeSet<UserId>>,
+    ) -> Result<BTreeMap<UserId, Timestamp>, StoreError> {
+        let sql = format!("SELECT user, since FROM absence WHERE TRUE {}", and_of(only));
+        let rows = self.collect(&sql, values(only), |row| {
             Ok((self.parse(row, 0, "user id")?, self.time(row, 1)?))
         })?;
         Ok(rows.into_iter().collect())

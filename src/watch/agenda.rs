@@ -92,6 +92,12 @@ impl Agenda {
         undone.at = after(now, retry_wait(undone.times + 1));
     }
 
+    /// Something of this user's waits until then in a pass that goes on, maybe for longer.
+    pub(super) fn note_wait(&mut self, user: UserId, until: Timestamp) {
+        let due = self.due.users.entry(user).or_insert(until);
+        *due = until.min(*due);
+    }
+
     /// Users of whom something failed or is blocked are looked at again: what keeps them back may
     /// have gone without anything telling us.
     fn note_undone(&mut self, now: Timestamp, scope: &Scope, passed: &Passed) {
@@ -126,7 +132,8 @@ impl Agenda {
             return;
         }
         let scope = Scope::of_users(passed.touched.iter().cloned());
-        match (Pass { scope, ..pass.clone() }).due() {
+        // What has become due since then has not been looked at.
+        match (Pass { scope, ..pass.clone() }).due(passed.began) {
             Ok(due) => {
                 for user in &passed.touched {
                     self.due.users.remove(user);

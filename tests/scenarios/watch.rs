@@ -265,6 +265,51 @@ fn what_failed_is_tried_again_while_the_pass_goes_on() {
     assert_eq!(scene.calls(Kind::Crm).0, 2, "{}", watching.said());
 }
 
+#[test]
+fn what_waits_for_a_service_that_was_down_is_asked_for_while_a_long_pass_goes_on() {
+    let scene = Scene::new();
+    scene.pass(0);
+    scene.run(&["reconcile", "--sweep"]).expect(0);
+    scene.entry(Kind::Crm, "per_minute: 600", "per_minute: 2");
+    for user in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        scene.connect(user, Kind::Crm);
+    }
+    // Down for the first three, and for all others until it is asked again.
+    scene.faults(Kind::Invoicing).next(On::Exchange, Fault::ServerError, 3);
+    for user in ["a", "b", "c"] {
+        scene.connect(user, Kind::Invoicing);
+    }
+    let watching = Watching::begin(&scene, |_| {});
+    wait_until("the service to be down", || scene.calls(Kind::Invoicing).0 == 3);
+    scene.connect("zoe", Kind::Invoicing);
+    let until = Instant::now() + Duration::from_secs(40);
+    while !has_working_key(&scene, "zoe", Kind::Invoicing) {
+        assert!(Instant::now() < until, "it was not asked again: {}", watching.said());
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(watching.passes(), 1, "{}", watching.said());
+}
+
+#[test]
+fn what_is_due_of_one_is_not_put_off_by_anothers_click() {
+    let scene = Scene::new();
+    scene.connect("john", Kind::Crm);
+    scene.pass(0);
+    scene.run(&["reconcile", "--sweep"]).expect(0);
+    fs::remove_dir_all(scene.path("homes/john")).unwrap();
+    let _watching = Watching::start(&scene);
+    let busy = Fault::Unavailable { retry_after: 12 };
+    scene.faults(Kind::Crm).next(On::Revoke, busy, 1);
+    scene.disconnect("john", Kind::Crm);
+    wait_until("the first call", || scene.calls(Kind::Crm).1 == 1);
+    scene.connect("eva", Kind::Crm);
+    let until = Instant::now() + Duration::from_secs(30);
+    while !scene.issued(Kind::Crm).iter().any(|token| !scene.live(Kind::Crm).contains(token)) {
+        assert!(Instant::now() < until, "the revoke was not repeated");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// The first wait is 10 seconds, and a tenth more or less.
 fn wait_for_the_retry(watching: &Watching, so: impl Fn() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);

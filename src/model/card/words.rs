@@ -35,7 +35,7 @@ pub(super) fn failed(why: &str) -> String {
 
 pub(super) fn service_down(kind: TroubleKind) -> String {
     match kind {
-        TroubleKind::Down => {
+        TroubleKind::Down | TroubleKind::SkewedAndShut => {
             "The service does not answer at the moment. It is tried again by itself; there is \
              nothing for you to do."
                 .to_owned()

@@ -3,12 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::action::shown;
-use super::super::actual::{Actual, Backoff, TroubleKind};
+use super::super::actual::{Actual, Backoff};
 use super::super::desired::{Desired, Wish};
 use super::super::digest::Digest;
 use super::super::name::{ServiceId, UserId};
 use super::super::outcome::Change;
-use super::super::registry::Registry;
+use super::super::registry::{Entry, Registry};
 use super::super::token::later;
 use super::Scope;
 
@@ -22,7 +22,7 @@ pub(super) fn is_ahead(until: Timestamp, now: Timestamp) -> bool {
 }
 
 pub(super) fn is_skewed(actual: &Actual, service: &ServiceId) -> bool {
-    actual.troubles.get(service).is_some_and(|trouble| trouble.kind == TroubleKind::ClockSkew)
+    actual.troubles.get(service).is_some_and(|trouble| trouble.kind.is_skewed())
 }
 
 pub(super) fn trouble_until(actual: &Actual, service: &ServiceId) -> Option<Timestamp> {
@@ -60,7 +60,7 @@ pub fn service_trouble(
     service: &ServiceId,
 ) -> Option<(Timestamp, String)> {
     let trouble = actual.troubles.get(service)?;
-    let waits = trouble.kind != TroubleKind::ClockSkew && is_ahead(trouble.until, now);
+    let waits = trouble.kind.is_shut() && is_ahead(trouble.until, now);
     let waits = waits && !retry_now;
     waits.then(|| (trouble.until, format!("{}; next at {}", trouble.message, shown(trouble.until))))
 }
@@ -85,8 +85,13 @@ pub fn outlived(desired: &Desired, registry: &Registry, actual: &Actual) -> Vec<
         backoff: None,
     });
     let held = actual.services();
-    let is_usable = |id| registry.service(id).is_some_and(|service| !service.retired);
-    let troubles = actual.troubles.keys().filter(|id| !is_usable(id) && !held.contains(id));
+    // A broken entry may be half of one that is being written.
+    let is_gone = |id| match registry.entries.get(id) {
+        Some(Entry::Usable(service)) => service.retired,
+        Some(Entry::Broken(_)) => false,
+        None => true,
+    };
+    let troubles = actual.troubles.keys().filter(|id| is_gone(*id) && !held.contains(id));
     let troubles = troubles.map(|id| Change::Trouble { service: id.clone(), trouble: None });
     backoffs.chain(troubles).collect()
 }

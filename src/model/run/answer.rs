@@ -15,6 +15,8 @@ use super::{Effect, Purpose, Run, Task, Ticket, Tried};
 
 /// A service whose clock is further from ours ends and renews nothing by time.
 const MAX_SKEW: SignedDuration = SignedDuration::from_mins(5);
+const STILL_SKEWED: &str =
+    "its clock disagreed with ours, as far as it has said: nothing is renewed or ended by time";
 /// The first wait after a failure; doubled with each further one.
 const FIRST_BACKOFF: SignedDuration = SignedDuration::from_secs(15);
 /// The longest wait.
@@ -188,15 +190,22 @@ impl Run {
         let skew = date.and_then(|date| clock_skew(date, now));
         // Only a date that agrees says that clocks do: nothing is ended by time until then, whatever
         // else goes wrong there.
-        let was_skewed =
-            lane.trouble.as_ref().is_some_and(|trouble| trouble.kind == TroubleKind::ClockSkew);
+        let former = lane.trouble.as_ref().map(|trouble| trouble.kind);
+        let was_skewed = former.is_some_and(TroubleKind::is_skewed);
         let stays_skewed = was_skewed && (date.is_none() || skew.is_some());
+        let is_skewed = stays_skewed || skew.is_some();
         let (kind, message) = match (kind, skew) {
             (Some(FailureKind::SecretRefused), _) => {
                 (TroubleKind::SecretRefused, format!("it refuses our shared secret: {message}"))
             }
             (_, _) if silent => (TroubleKind::Down, format!("it does not answer: {message}")),
             (_, Some(message)) => (TroubleKind::ClockSkew, message),
+            // It is called again, and has not said what time it is.
+            (_, None)
+                if !no_answer && former == Some(TroubleKind::SkewedAndShut) && stays_skewed =>
+            {
+                (TroubleKind::ClockSkew, STILL_SKEWED.to_owned())
+            }
             // A single failure says nothing of the service as a whole, nor that it is well.
             (_, None) if no_answer || stays_skewed => return,
             (_, None) => {
@@ -210,12 +219,8 @@ impl Run {
             return; // one of several that were under way: the trouble is noted
         }
         let retry_after = failure.and_then(|failure| failure.retry_after);
-        if stays_skewed && kind != TroubleKind::ClockSkew {
-            let until = later(now, wait(0, retry_after, (self.dice)()));
-            let waiting = lane.close(&message, until);
-            self.give_up(waiting, &message);
-            return;
-        }
+        let is_shut = kind.is_shut();
+        let kind = if is_skewed && is_shut { TroubleKind::SkewedAndShut } else { kind };
         let same = lane.trouble.as_ref().filter(|trouble| trouble.kind == kind);
         if kind == TroubleKind::ClockSkew && same.is_some_and(|trouble| trouble.until > now) {
             return;
@@ -225,11 +230,11 @@ impl Run {
         let trouble = Trouble { kind, until, tries: tries + 1, message: message.clone() };
         lane.trouble = Some(trouble.clone());
         changes.push(Change::Trouble { service: service.clone(), trouble: Some(trouble) });
-        let waiting = if kind == TroubleKind::ClockSkew {
+        let waiting = if is_shut {
+            lane.close(&message, until)
+        } else {
             let jobs = &self.jobs;
             lane.withdraw(|job| is_time_driven(&jobs[job].task))
-        } else {
-            lane.close(&message, until)
         };
         self.give_up(waiting, &message);
     }
