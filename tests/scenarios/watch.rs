@@ -294,17 +294,23 @@ fn what_waits_for_a_service_that_was_down_is_asked_for_while_a_long_pass_goes_on
 fn what_is_due_of_one_is_not_put_off_by_anothers_click() {
     let scene = Scene::new();
     scene.connect("john", Kind::Crm);
+    scene.connect("eva", Kind::Crm);
     scene.pass(0);
     scene.run(&["reconcile", "--sweep"]).expect(0);
     fs::remove_dir_all(scene.path("homes/john")).unwrap();
-    let _watching = Watching::start(&scene);
-    let busy = Fault::Unavailable { retry_after: 12 };
-    scene.faults(Kind::Crm).next(On::Revoke, busy, 1);
+    // John's account is absent, and in an hour that counts.
+    let _watching = Watching::start_with(&scene, |command| {
+        command.env("SC_HOMES_CREATE", "false");
+    });
+    scene.faults(Kind::Crm).next(On::Revoke, Fault::Unavailable { retry_after: 20 }, 1);
     scene.disconnect("john", Kind::Crm);
     wait_until("the first call", || scene.calls(Kind::Crm).1 == 1);
-    scene.connect("eva", Kind::Crm);
-    let until = Instant::now() + Duration::from_secs(30);
-    while !scene.issued(Kind::Crm).iter().any(|token| !scene.live(Kind::Crm).contains(token)) {
+    // A while after it was looked at for having failed, and found to wait.
+    thread::sleep(Duration::from_secs(13));
+    scene.connect("eva", Kind::Invoicing);
+    wait_until("another's key", || has_working_key(&scene, "eva", Kind::Invoicing));
+    let until = Instant::now() + Duration::from_secs(20);
+    while scene.live(Kind::Crm).len() == 2 {
         assert!(Instant::now() < until, "the revoke was not repeated");
         thread::sleep(Duration::from_millis(50));
     }
