@@ -122,6 +122,11 @@ impl Watch {
                 Err(error) => tell(Told::Failed(error)),
             }
             agenda.after(&self.pass, &scope, &passed);
+            // What is held of one is let go with all that is held: it is recorded as one.
+            let held = |passed: &Passed| !passed.of_all && !passed.planned.held.is_empty();
+            if passed.as_ref().is_ok_and(held) {
+                next.all.get_or_insert(Why::Held);
+            }
             drop(lock);
             if next.is_empty() {
                 next = self.next(&mut wanted, &mut stop, &mut agenda).await;

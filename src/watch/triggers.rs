@@ -41,6 +41,8 @@ pub(super) enum Why {
     Ended,
     /// A sweep found something to act upon.
     Sweep,
+    /// The guard holds something of single users.
+    Held,
 }
 
 /// What is to be looked at.

@@ -291,6 +291,29 @@ fn what_waits_for_a_service_that_was_down_is_asked_for_while_a_long_pass_goes_on
 }
 
 #[test]
+fn what_is_held_click_by_click_is_let_go_by_one_approval() {
+    let scene = Scene::new();
+    let users: Vec<String> = (0..9).map(|number| format!("u{number}")).collect();
+    for user in &users {
+        scene.connect(user, Kind::Crm);
+    }
+    scene.pass(0);
+    let _watching = Watching::start(&scene);
+    for (number, user) in users.iter().enumerate() {
+        scene.disconnect(user, Kind::Crm);
+        if number < 5 {
+            wait_until("the end of it", || scene.live(Kind::Crm).len() == 8 - number);
+        } else {
+            let held = || scene.status()["last_pass"]["held"]["connections"].clone();
+            wait_until("all that is held", || held() == number - 4);
+        }
+    }
+    let held = scene.status()["last_pass"]["held"].clone();
+    scene.run(&["approve", held["digest"].as_str().unwrap()]).expect(0);
+    wait_until("the end of all", || scene.live(Kind::Crm).is_empty());
+}
+
+#[test]
 fn what_is_due_of_one_is_not_put_off_by_anothers_click() {
     let scene = Scene::new();
     scene.connect("john", Kind::Crm);
