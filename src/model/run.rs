@@ -7,6 +7,7 @@
 pub mod answer;
 mod begin;
 mod lane;
+pub mod outlived;
 mod person;
 mod take;
 

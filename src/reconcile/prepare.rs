@@ -22,9 +22,9 @@ use crate::model::name::{AccountName, EnvName, UserId};
 use crate::model::outcome::Change;
 use crate::model::plan::due::{self, Due};
 use crate::model::plan::json::{self, PlanJson};
-use crate::model::plan::waiting::outlived;
 use crate::model::plan::{self, NoteKind, Plan, Scope, View, World};
 use crate::model::registry::Registry;
+use crate::model::run::outlived::outlived;
 use crate::observe::{self, Intent, IntentError, Wanted};
 use crate::store::{Store, StoreError};
 

@@ -4,11 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::action::shown;
 use super::super::actual::{Actual, Backoff};
-use super::super::desired::{Desired, Wish};
+use super::super::desired::Wish;
 use super::super::digest::Digest;
 use super::super::name::{ServiceId, UserId};
-use super::super::outcome::Change;
-use super::super::registry::{Entry, Registry};
 use super::super::token::later;
 use super::Scope;
 
@@ -63,37 +61,6 @@ pub fn service_trouble(
     let waits = trouble.kind.is_shut() && is_ahead(trouble.until, now);
     let waits = waits && !retry_now;
     waits.then(|| (trouble.until, format!("{}; next at {}", trouble.message, shown(trouble.until))))
-}
-
-/// What has outlived its cause: backoffs of what is not wanted any more or not in that way, and the
-/// troubles of services that nobody can use and nothing is held of.
-#[must_use]
-pub fn outlived(desired: &Desired, registry: &Registry, actual: &Actual) -> Vec<Change> {
-    let wish =
-        |user: &UserId, service: &ServiceId| desired.users.get(user)?.connections.get(service);
-    let backoffs = actual.backoffs.iter().flat_map(|(user, of_user)| {
-        of_user.iter().map(move |(service, backoff)| (user, service, backoff))
-    });
-    let backoffs = backoffs.filter(|(user, service, backoff)| {
-        let wish = wish(user, service);
-        let is_nothing = wish.is_none() && actual.tokens_of(user, service).is_empty();
-        is_nothing || backoff.wish != wish_digest(wish)
-    });
-    let backoffs = backoffs.map(|(user, service, _)| Change::Backoff {
-        user: user.clone(),
-        service: service.clone(),
-        backoff: None,
-    });
-    let held = actual.services();
-    // A broken entry may be half of one that is being written.
-    let is_gone = |id| match registry.entries.get(id) {
-        Some(Entry::Usable(service)) => service.retired,
-        Some(Entry::Broken(_)) => false,
-        None => true,
-    };
-    let troubles = actual.troubles.keys().filter(|id| is_gone(*id) && !held.contains(id));
-    let troubles = troubles.map(|id| Change::Trouble { service: id.clone(), trouble: None });
-    backoffs.chain(troubles).collect()
 }
 
 /// What tells one wish from another: a backoff counts only while the wish is the same.
