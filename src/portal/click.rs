@@ -244,21 +244,23 @@ impl Portal {
         Ok(services.find(|found| found.id == *service))
     }
 
-    /// How things stand after an edit that was made.
+    /// How things stand after an edit that was made, for who `waits` for what follows or does not.
     #[must_use]
-    pub fn followed(&self, who: &Known, click: &Click, edited: Edited) -> Followed {
+    pub fn followed(&self, who: &Known, click: &Click, edited: Edited, waits: bool) -> Followed {
         // The edit stands, whatever can be told of the rest.
         let found = self.connection(who, click.service());
-        let has_seen = !edited.changed || self.has_seen(edited.at);
         let service = found.as_ref().ok().and_then(Option::as_ref);
         let state = service.map(|service| service.state);
-        let is_done = has_seen && found.is_ok() && click.is_done(state);
-        let goes_on = !has_seen || found.is_err() || state.is_some_and(State::is_on_its_way);
+        let is_on_its_way = found.is_err() || state.is_some_and(State::is_on_its_way);
+        // Asked only where it makes a difference: many click at once.
+        let has_seen = !is_on_its_way && (!edited.changed || (waits && self.has_seen(edited.at)));
+        let is_done = has_seen && click.is_done(state);
+        let goes_on = is_on_its_way || !has_seen;
         let name = service.map(|service| service.name.clone());
-        let registry = self.registry().ok();
-        let known = || Some(registry.as_ref()?.service(click.service())?.name.clone());
+        let known = || Some(self.registry().ok()?.service(click.service())?.name.clone());
         let name = name.or_else(known).unwrap_or_else(|| click.service().to_string());
-        let paused = self.is_paused(who, click.service()).unwrap_or(false);
+        let paused = matches!(click, Click::Rotate { leaked: true, .. })
+            && self.is_paused(who, click.service()).unwrap_or(false);
         let done = DoneJson {
             ok: true,
             message: click.message(&name, state, is_done, paused),

@@ -138,14 +138,15 @@ async fn followed(
     let until = Instant::now() + patience;
     let mut changes = web.portal.changes();
     let mut stop = web.stop.clone();
-    let mut is_over = patience.is_zero();
+    let waits = !patience.is_zero();
+    let mut is_over = !waits;
     loop {
         changes.mark_unchanged();
         let (asker, clicked) = (who.clone(), click.clone());
         let Followed { done, is_done, goes_on } =
-            web.ask(move |portal| Ok(portal.followed(&asker, &clicked, edited))).await?;
+            web.ask(move |portal| Ok(portal.followed(&asker, &clicked, edited, waits))).await?;
         if is_done || !goes_on || is_over {
-            return Ok((is_done && !patience.is_zero(), done));
+            return Ok((is_done && waits, done));
         }
         is_over = tokio::select! {
             told = timeout_at(until, changes.changed()) => !matches!(told, Ok(Ok(()))),
