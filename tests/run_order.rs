@@ -44,6 +44,24 @@ fn behave(services: &mut Services, number: usize, mood: Mood, latency: SignedDur
     services.set(service(number).as_str(), behaviour);
 }
 
+fn new_run(given: &Given) -> Run {
+    let instance = "00000000000000aa".parse().unwrap();
+    Run::new(&given.registry, instance, Box::new(|| 7))
+}
+
+/// Has a run take over the plan of now.
+fn take_over(run: &mut Run, given: &Given) {
+    let (approved, _) = guard::approve(given.plan(), &given.limits);
+    let setting = Setting {
+        desired: Some(&given.desired),
+        registry: &given.registry,
+        actual: &given.actual,
+        now: given.now,
+        retry_now: false,
+    };
+    run.absorb(approved, &setting, &Busy::default());
+}
+
 fn phases(given: &Given) -> Vec<Phase> {
     given.actual.tokens_of(&user(0), &service(0)).iter().map(|token| token.phase).collect()
 }
@@ -323,17 +341,8 @@ fn a_clock_that_is_set_back_keeps_nobody_waiting_for_a_turn() {
         let (concurrency, per_minute) = (NonZeroU32::new(8).unwrap(), NonZeroU32::MIN);
         entry.limits = Limits { concurrency, per_minute };
     });
-    let (approved, _) = guard::approve(given.plan(), &given.limits);
-    let setting = Setting {
-        desired: Some(&given.desired),
-        registry: &given.registry,
-        actual: &given.actual,
-        now: given.now,
-        retry_now: false,
-    };
-    let instance = "00000000000000aa".parse().unwrap();
-    let mut run = Run::new(&given.registry, instance, Box::new(|| 7));
-    run.absorb(approved, &setting, &Busy::default());
+    let mut run = new_run(&given);
+    take_over(&mut run, &given);
     let mut begun = |now, event| {
         let effects = run.next(now, event);
         effects.iter().filter(|effect| matches!(effect, Effect::Record(..))).count()
@@ -362,18 +371,9 @@ fn who_is_next_has_an_op_id_before_the_turn_comes_but_not_over_v1() {
 fn no_plan_is_made_before_the_removals_of_the_last_one_are_on_disk() {
     let mut given = settled(8, 1);
     unwant(&mut given, 0, 0);
-    let (approved, _) = guard::approve(given.plan(), &given.limits);
-    let setting = Setting {
-        desired: Some(&given.desired),
-        registry: &given.registry,
-        actual: &given.actual,
-        now: given.now,
-        retry_now: false,
-    };
-    let instance = "00000000000000aa".parse().unwrap();
-    let mut run = Run::new(&given.registry, instance, Box::new(|| 7));
+    let mut run = new_run(&given);
     assert!(run.is_journaled());
-    run.absorb(approved, &setting, &Busy::default());
+    take_over(&mut run, &given);
     assert!(!run.is_journaled());
     let effects = run.next(given.now, Event::Start);
     let [Effect::Record(ticket, _)] = &effects[..] else { panic!("first of all it is recorded") };
@@ -391,24 +391,14 @@ struct Machine<'a> {
 
 impl<'a> Machine<'a> {
     fn new(given: &'a mut Given) -> Self {
-        let instance = "00000000000000aa".parse().unwrap();
-        let run = Run::new(&given.registry, instance, Box::new(|| 7));
+        let run = new_run(given);
         Self { given, run, calls: Vec::new() }
     }
 
     /// Takes over a plan of these users.
     fn plan(&mut self, users: std::ops::Range<usize>) {
         self.given.scope = Scope::of_users(users.map(user));
-        let given = &self.given;
-        let (approved, _) = guard::approve(given.plan(), &given.limits);
-        let setting = Setting {
-            desired: Some(&given.desired),
-            registry: &given.registry,
-            actual: &given.actual,
-            now: given.now,
-            retry_now: false,
-        };
-        self.run.absorb(approved, &setting, &Busy::default());
+        take_over(&mut self.run, self.given);
         self.happens(Event::Start);
     }
 

@@ -64,6 +64,16 @@ impl Watching {
         self.said().matches("a pass begins").count()
     }
 
+    /// Waits until this is so, and fails after so many seconds.
+    #[track_caller]
+    fn within(&self, seconds: u64, so: impl Fn() -> bool) {
+        let until = Instant::now() + Duration::from_secs(seconds);
+        while !so() {
+            assert!(Instant::now() < until, "not within {seconds} seconds: {}", self.said());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
@@ -191,11 +201,7 @@ fn a_service_that_was_down_is_asked_again_without_anybody_asking() {
     });
     wait_until("the failure", || scene.calls(Kind::Crm).0 == 1);
     // The first wait is 15 seconds, and a fifth more or less.
-    let until = Instant::now() + Duration::from_secs(25);
-    while !has_working_key(&scene, "john", Kind::Crm) {
-        assert!(Instant::now() < until, "it was not asked again: {}", watching.said());
-        thread::sleep(Duration::from_millis(50));
-    }
+    watching.within(25, || has_working_key(&scene, "john", Kind::Crm));
 }
 
 #[test]
@@ -217,7 +223,7 @@ fn files_that_could_not_be_put_are_tried_again_without_anybody_asking() {
     wait_until("the failure", || says("john: files not put") && says("key issued"));
     wait_until("the end of that pass", || says("A pass ended"));
     fs::remove_file(&rules).unwrap();
-    wait_for_the_retry(&watching, || scene.key("john", Kind::Crm).is_some_and(|key| key != old));
+    watching.within(20, || scene.key("john", Kind::Crm).is_some_and(|key| key != old));
     scene.working_key("john", Kind::Crm);
 }
 
@@ -235,7 +241,7 @@ fn what_keeps_a_new_connection_back_is_looked_at_again_without_anybody_asking() 
     thread::sleep(Duration::from_millis(500));
     assert_eq!(scene.calls(Kind::Crm).0, 0, "no key without a place for it");
     fs::remove_file(&rules).unwrap();
-    wait_for_the_retry(&watching, || has_working_key(&scene, "john", Kind::Crm));
+    watching.within(20, || has_working_key(&scene, "john", Kind::Crm));
     assert_eq!(watching.passes(), 3, "{}", watching.said());
 }
 
@@ -252,11 +258,7 @@ fn what_failed_is_tried_again_while_the_pass_goes_on() {
     scene.faults(Kind::Invoicing).next(On::Exchange, Fault::ServerError, 1);
     scene.connect("john", Kind::Invoicing);
     let watching = Watching::begin(&scene, |_| {});
-    let until = Instant::now() + Duration::from_secs(40);
-    while !has_working_key(&scene, "john", Kind::Invoicing) {
-        assert!(Instant::now() < until, "it was not tried again: {}", watching.said());
-        thread::sleep(Duration::from_millis(50));
-    }
+    watching.within(40, || has_working_key(&scene, "john", Kind::Invoicing));
     assert_eq!(watching.passes(), 1, "{}", watching.said());
     // Another pass has no other minute.
     watching.signal(Signal::SIGHUP);
@@ -282,11 +284,7 @@ fn what_waits_for_a_service_that_was_down_is_asked_for_while_a_long_pass_goes_on
     let watching = Watching::begin(&scene, |_| {});
     wait_until("the service to be down", || scene.calls(Kind::Invoicing).0 == 3);
     scene.connect("zoe", Kind::Invoicing);
-    let until = Instant::now() + Duration::from_secs(40);
-    while !has_working_key(&scene, "zoe", Kind::Invoicing) {
-        assert!(Instant::now() < until, "it was not asked again: {}", watching.said());
-        thread::sleep(Duration::from_millis(50));
-    }
+    watching.within(40, || has_working_key(&scene, "zoe", Kind::Invoicing));
     assert_eq!(watching.passes(), 1, "{}", watching.said());
 }
 
@@ -322,7 +320,7 @@ fn what_is_due_of_one_is_not_put_off_by_anothers_click() {
     scene.run(&["reconcile", "--sweep"]).expect(0);
     fs::remove_dir_all(scene.path("homes/john")).unwrap();
     // John's account is absent, and in an hour that counts.
-    let _watching = Watching::start_with(&scene, |command| {
+    let watching = Watching::start_with(&scene, |command| {
         command.env("SC_HOMES_CREATE", "false");
     });
     scene.faults(Kind::Crm).next(On::Revoke, Fault::Unavailable { retry_after: 20 }, 1);
@@ -332,20 +330,7 @@ fn what_is_due_of_one_is_not_put_off_by_anothers_click() {
     thread::sleep(Duration::from_secs(13));
     scene.connect("eva", Kind::Invoicing);
     wait_until("another's key", || has_working_key(&scene, "eva", Kind::Invoicing));
-    let until = Instant::now() + Duration::from_secs(20);
-    while scene.live(Kind::Crm).len() == 2 {
-        assert!(Instant::now() < until, "the revoke was not repeated");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// The first wait is 10 seconds, and a tenth more or less.
-fn wait_for_the_retry(watching: &Watching, so: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while !so() {
-        assert!(Instant::now() < until, "it was not tried again: {}", watching.said());
-        thread::sleep(Duration::from_millis(50));
-    }
+    watching.within(20, || scene.live(Kind::Crm).len() < 2);
 }
 
 #[test]
