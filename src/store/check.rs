@@ -7,8 +7,18 @@ use super::{SealingKey, Store, StoreError, seal};
 /// What SQLite says of more than this is not told.
 const MOST_FAULTS: usize = 5;
 
+/// Services whose tallies are not what their tokens come to.
+const WRONG_TALLIES: &str = "
+SELECT service FROM (SELECT * FROM tally WHERE tokens > 0
+    EXCEPT SELECT service, phase, count(*) FROM token GROUP BY service, phase)
+UNION SELECT service FROM (SELECT service, phase, count(*) FROM token GROUP BY service, phase
+    EXCEPT SELECT * FROM tally)
+UNION SELECT service FROM connected WHERE users <> (SELECT count(DISTINCT user) FROM token
+    WHERE token.service = connected.service AND phase IN ('active', 'retiring'))";
+
 impl Store {
-    /// What SQLite finds wrong with the database (`PRAGMA quick_check`): nothing, when it is whole.
+    /// What is wrong with the database (SQLite's `PRAGMA quick_check`, and the tallies of tokens):
+    /// nothing, when it is whole.
     ///
     /// # Errors
     /// The database's: it cannot even be checked.
@@ -21,6 +31,12 @@ impl Store {
         };
         let mut faults = read().map_err(self.database())?;
         faults.retain(|fault| fault != "ok");
+        if faults.is_empty() {
+            faults = self.collect(WRONG_TALLIES, [], |row| {
+                let service: String = self.get(row, 0)?;
+                Ok(format!("the tokens of {service} are not counted right"))
+            })?;
+        }
         Ok(faults)
     }
 

@@ -96,21 +96,26 @@ impl Store {
     }
 
     fn load_elsewhere(&self, users: &BTreeSet<UserId>) -> Result<Elsewhere, StoreError> {
-        let users = names(users);
+        let among = names(users);
         let sql = format!(
-            "SELECT service, count(DISTINCT CASE WHEN {LIVE} THEN user END) FROM token \
-             INDEXED BY token_by_service WHERE {NOT_ENDED} AND user NOT {AMONG} GROUP BY service"
+            "SELECT service, coalesce((SELECT users FROM connected \
+             WHERE connected.service = tally.service), 0) - (SELECT count(DISTINCT user) \
+             FROM token INDEXED BY token_not_ended WHERE user {AMONG} \
+             AND token.service = tally.service AND {NOT_ENDED} AND {LIVE}) \
+             FROM tally WHERE {NOT_ENDED} AND tokens > 0 GROUP BY service"
         );
-        let connections = self.collect(&sql, [&users], |row| {
+        let connections = self.collect(&sql, [&among], |row| {
             Ok((self.parse(row, 0, "service id")?, self.count(row, 1)?))
         })?;
+        let connections: BTreeMap<ServiceId, usize> = connections.into_iter().collect();
         let sql = format!(
-            "SELECT count(*) FROM (SELECT DISTINCT user FROM token INDEXED BY token_by_service \
+            "SELECT count(*) FROM (SELECT DISTINCT user FROM token INDEXED BY token_not_ended \
              WHERE {NOT_ENDED} AND {LIVE} AND user NOT {AMONG} LIMIT {MANY})"
         );
-        let users = self.collect(&sql, [&users], |row| self.count(row, 0))?;
-        let connections = connections.into_iter().collect();
-        Ok(Elsewhere { connections, users: users.into_iter().sum() })
+        let is_anybody = connections.values().any(|users| *users > 0);
+        let count = || self.collect(&sql, [&among], |row| self.count(row, 0));
+        let users = if is_anybody { count()?.into_iter().sum() } else { 0 };
+        Ok(Elsewhere { connections, users })
     }
 
     fn load_endpoints(&self) -> Result<BTreeMap<i64, Arc<Endpoint>>, StoreError> {

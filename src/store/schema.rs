@@ -17,8 +17,8 @@ pub(super) const BUSY: Duration = Duration::from_secs(10);
 const OPENING: Duration = Duration::from_millis(2);
 
 /// Each step brings a database from the version of its place to the next.
-const STEPS: [&str; 7] =
-    [FIRST, COUNTS_BY_SERVICE, SWEEPS, SHOWN, COUNTS_COVERED, KEPT_BACK, LAPTOPS];
+const STEPS: [&str; 8] =
+    [FIRST, COUNTS_BY_SERVICE, SWEEPS, SHOWN, COUNTS_COVERED, KEPT_BACK, LAPTOPS, TALLIES];
 
 /// The schema's version.
 #[expect(clippy::cast_possible_wrap, reason = "a handful")]
@@ -188,6 +188,51 @@ CREATE TABLE laptop (
     at INTEGER NOT NULL,
     PRIMARY KEY (user, laptop)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// Counts that are kept as tokens move: a pass for one user looks at no others' tokens. A row is
+/// never deleted, and no token begins with a key that works.
+const TALLIES: &str = "
+CREATE TABLE tally (
+    service TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    tokens INTEGER NOT NULL,
+    PRIMARY KEY (service, phase)
+) STRICT, WITHOUT ROWID;
+INSERT INTO tally SELECT service, phase, count(*) FROM token GROUP BY service, phase;
+-- Users that have a key that works.
+CREATE TABLE connected (service TEXT PRIMARY KEY, users INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO connected SELECT service, count(DISTINCT user) FROM token
+    WHERE phase IN ('active', 'retiring') GROUP BY service;
+CREATE TRIGGER token_begins AFTER INSERT ON token BEGIN
+    INSERT INTO tally VALUES (NEW.service, NEW.phase, 1)
+        ON CONFLICT DO UPDATE SET tokens = tokens + 1;
+END;
+CREATE TRIGGER token_moves AFTER UPDATE OF phase ON token WHEN NEW.phase <> OLD.phase BEGIN
+    UPDATE tally SET tokens = tokens - 1 WHERE service = OLD.service AND phase = OLD.phase;
+    INSERT INTO tally VALUES (NEW.service, NEW.phase, 1)
+        ON CONFLICT DO UPDATE SET tokens = tokens + 1;
+END;
+CREATE TRIGGER user_connects AFTER UPDATE OF phase ON token
+    WHEN NEW.phase IN ('active', 'retiring') AND OLD.phase NOT IN ('active', 'retiring')
+    AND 1 = (SELECT count(*) FROM token WHERE user = NEW.user AND service = NEW.service
+        AND phase IN ('issuing', 'active', 'retiring', 'revoking')
+        AND phase IN ('active', 'retiring'))
+BEGIN
+    INSERT INTO connected VALUES (NEW.service, 1) ON CONFLICT DO UPDATE SET users = users + 1;
+END;
+CREATE TRIGGER user_disconnects AFTER UPDATE OF phase ON token
+    WHEN NEW.phase NOT IN ('active', 'retiring') AND OLD.phase IN ('active', 'retiring')
+    AND 0 = (SELECT count(*) FROM token WHERE user = NEW.user AND service = NEW.service
+        AND phase IN ('issuing', 'active', 'retiring', 'revoking')
+        AND phase IN ('active', 'retiring'))
+BEGIN
+    UPDATE connected SET users = users - 1 WHERE service = NEW.service;
+END;
+DROP INDEX token_by_service;
+DROP INDEX token_figures;
+CREATE INDEX token_expiry ON token (service, expires_at) WHERE phase = 'active';
+CREATE INDEX token_debt ON token (service, since) WHERE phase = 'revoking';
 ";
 
 /// Has each statement planned once, and not again for each value that is bound to it.

@@ -129,30 +129,19 @@ impl Store {
     /// The database's, or a row that this program did not write.
     pub fn fleet(&self, held: usize, now: Timestamp) -> Result<Fleet, StoreError> {
         let mut fleet = Fleet { version: VERSION, services: BTreeMap::new(), held };
-        let sql = format!(
-            "SELECT service, phase, count(*), min(since), min(expires_at) FROM token \
-             INDEXED BY token_figures WHERE {NOT_ENDED} GROUP BY service, phase"
-        );
+        let sql =
+            format!("SELECT service, phase, tokens FROM tally WHERE {NOT_ENDED} AND tokens > 0");
         let rows = self.collect(&sql, [], |row| {
-            let phase = self.phase(row, 1)?;
-            let since = self.time(row, 3)?;
-            let ends = match self.get::<Option<i64>>(row, 4)? {
-                Some(_) => Some(self.time(row, 4)?),
-                None => None,
-            };
-            Ok((self.parse(row, 0, "service id")?, phase, self.count(row, 2)?, since, ends))
+            Ok((self.parse(row, 0, "service id")?, self.phase(row, 1)?, self.count(row, 2)?))
         })?;
-        for (service, phase, count, since, ends) in rows {
+        for (service, phase, count) in rows {
             let figures: &mut ServiceFigures = fleet.services.entry(service).or_default();
             figures.tokens.insert(phase, count);
-            match phase {
-                Phase::Revoking => figures.oldest_debt = Some(since),
-                Phase::Active => figures.next_expiry = ends,
-                _ => {}
-            }
         }
-        for (service, count) in self.renewals_late(now)? {
-            fleet.services.entry(service).or_default().renewals_late = count;
+        for (service, figures) in &mut fleet.services {
+            figures.oldest_debt = self.oldest_debt(service)?;
+            figures.next_expiry = self.next_expiry(service)?;
+            figures.renewals_late = self.renewals_late(service, now)?;
         }
         for (service, count) in self.backoffs_by_service()? {
             fleet.services.entry(service).or_default().backoffs = count;
@@ -163,17 +152,25 @@ impl Store {
         Ok(fleet)
     }
 
-    fn renewals_late(&self, now: Timestamp) -> Result<Vec<(ServiceId, usize)>, StoreError> {
-        let sql = format!(
-            "SELECT service, count(*) FROM token INDEXED BY token_figures \
-             WHERE {NOT_ENDED} AND phase = 'active' AND expires_at < ?2 \
-             AND (expires_at - ?1) * 12 < expires_at - asked_at GROUP BY service"
-        );
+    fn oldest_debt(&self, service: &ServiceId) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT since FROM token WHERE service = ?1 AND phase = 'revoking' \
+                   ORDER BY since LIMIT 1";
+        Ok(self.collect(sql, [service.as_str()], |row| self.time(row, 0))?.pop())
+    }
+
+    fn next_expiry(&self, service: &ServiceId) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT expires_at FROM token WHERE service = ?1 AND phase = 'active' \
+                   AND expires_at IS NOT NULL ORDER BY expires_at LIMIT 1";
+        Ok(self.collect(sql, [service.as_str()], |row| self.time(row, 0))?.pop())
+    }
+
+    fn renewals_late(&self, service: &ServiceId, now: Timestamp) -> Result<usize, StoreError> {
+        let sql = "SELECT count(*) FROM token INDEXED BY token_expiry \
+                   WHERE service = ?1 AND phase = 'active' AND expires_at < ?3 \
+                   AND (expires_at - ?2) * 12 < expires_at - asked_at";
         let soon = later(now, SignedDuration::from_hours(12));
-        let values = [now.as_microsecond(), soon.as_microsecond()];
-        self.collect(&sql, values, |row| {
-            Ok((self.parse(row, 0, "service id")?, self.count(row, 1)?))
-        })
+        let values = (service.as_str(), now.as_microsecond(), soon.as_microsecond());
+        Ok(self.collect(sql, values, |row| self.count(row, 0))?.into_iter().sum())
     }
 
     fn backoffs_by_service(&self) -> Result<Vec<(ServiceId, usize)>, StoreError> {

@@ -76,6 +76,9 @@ pub fn after_crash(scene: &Scene, story: &Story, before: &Before) -> Complaints 
     if code != Some(0) && code != Some(2) && !waits {
         wrong.push(format!("plan ends with {code:?}: {said}"));
     }
+    if let Ok(store) = Store::open_to_read(&state) {
+        wrong.extend(store.faults().unwrap());
+    }
     wrong.extend(too_open(scene));
     wrong.extend(unknown_tokens(scene));
     wrong

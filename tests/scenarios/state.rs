@@ -214,8 +214,11 @@ fn an_older_schema_is_brought_up_to_date_by_a_pass_and_by_no_reader() {
     let database = scene.database();
     database
         .execute_batch(
-            "DROP INDEX token_by_service; DROP INDEX token_figures; DROP TABLE shown; DROP TABLE laptop; DROP TABLE kept_back; DROP TABLE sweep; DROP TABLE stray; DROP TABLE stray_removal; \
-         DROP TABLE missing; DROP TABLE reissue; PRAGMA user_version = 1",
+            "DROP INDEX token_expiry; DROP INDEX token_debt; DROP TABLE tally; DROP TABLE connected; \
+             DROP TRIGGER token_begins; DROP TRIGGER token_moves; DROP TRIGGER user_connects; \
+             DROP TRIGGER user_disconnects; DROP TABLE shown; DROP TABLE laptop; \
+             DROP TABLE kept_back; DROP TABLE sweep; DROP TABLE stray; DROP TABLE stray_removal; \
+             DROP TABLE missing; DROP TABLE reissue; PRAGMA user_version = 1",
         )
         .unwrap();
     scene.run(&["plan"]).expect(1).says("is an earlier version's: the next pass");

@@ -6,7 +6,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -15,6 +14,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use service_connector::example_service::{Config, Faults, Kind, Ledger, LedgerToken};
+use service_connector::store::Store;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Handle};
 
@@ -173,29 +173,25 @@ impl Scene {
 
     fn command(&self, args: &[&str]) -> Command {
         let binary = env!("CARGO_BIN_EXE_service-connector");
-        let mut command = match (self.ahead.get(), self.limits.get()) {
-            (0, None) => Command::new(binary),
-            (0, Some(Limits { memory, seconds })) => {
-                let mut command = Command::new("sh");
-                let script = "ulimit -v $1 && shift && exec timeout --signal=KILL \"$@\"";
-                let (memory, seconds) = (memory.to_string(), seconds.to_string());
-                command.args(["-c", script, "sh", &memory, &seconds, binary]);
-                command
-            }
-            (ahead, _) => {
-                let mut command = Command::new("faketime");
-                // Files keep their times, and timers theirs.
-                command.args(["--exclude-monotonic", "-f", &format!("+{ahead}"), binary]);
-                command
-            }
-        };
+        let (ahead, limits) =
+            (self.ahead.get(), self.limits.get().filter(|_| self.ahead.get() == 0));
+        let mut command = Command::new(if limits.is_some() { "sh" } else { binary });
+        command.env_clear();
+        if let Some(Limits { memory, seconds }) = limits {
+            let script = "ulimit -v $1 && shift && exec timeout --signal=KILL \"$@\"";
+            let (memory, seconds) = (memory.to_string(), seconds.to_string());
+            command.args(["-c", script, "sh", &memory, &seconds, binary]);
+        }
+        if ahead != 0 {
+            command.env("LD_PRELOAD", faketime()).env("FAKETIME", format!("+{ahead}"));
+            // Files keep their times, and timers theirs.
+            command.env("NO_FAKE_STAT", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         let skills = concat!(env!("CARGO_MANIFEST_DIR"), "/skills");
         command
             .args(args)
             .current_dir(self.root())
-            .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("NO_FAKE_STAT", "1")
             .env("USER", "tester")
             .env("SC_DESIRED", self.path("desired.yaml"))
             .env("SC_PEOPLE", self.path("people.yaml"))
@@ -234,7 +230,11 @@ impl Scene {
 
     /// One pass, which ends with this exit code.
     pub fn pass(&self, code: i32) -> Ran {
-        self.run(&["reconcile"]).expect(code)
+        let ran = self.run(&["reconcile"]).expect(code);
+        if let Ok(state) = Store::open_to_read(&self.path("state")) {
+            assert_eq!(state.faults().unwrap(), Vec::<String>::new());
+        }
+        ran
     }
 
     /// One pass that does not wait before it tries again what failed.
@@ -505,16 +505,20 @@ fn background_runtime() -> Handle {
 }
 
 fn started(command: &mut Command) -> Child {
-    let started =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    started.unwrap_or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => panic!(
-            "{} is not there; time passes in these tests by the program `faketime` \
-             (Debian: apt-get install faketime)",
-            command.get_program().display()
-        ),
-        _ => panic!("{command:?} cannot be started: {error}"),
-    })
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"))
+}
+
+/// What has time pass for a program. (Not by the program `faketime`: it does not start where one with
+/// the same process id was killed.)
+fn faketime() -> String {
+    let arch = std::env::consts::ARCH;
+    let library = format!("/usr/lib/{arch}-linux-gnu/faketime/libfaketime.so.1");
+    assert!(
+        Path::new(&library).exists(),
+        "{library} is not there: time passes in these tests by it (Debian: apt-get install faketime)"
+    );
+    library
 }
 
 /// Waits until this is so, and fails after ten seconds.

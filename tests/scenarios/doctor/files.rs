@@ -133,7 +133,7 @@ fn a_state_that_is_damaged_newer_or_lost_is_told() {
 
     let damage = "PRAGMA writable_schema = on; \
                   UPDATE sqlite_master SET rootpage = (SELECT rootpage FROM sqlite_master \
-                  WHERE name = 'event_of') WHERE name = 'token_by_service'";
+                  WHERE name = 'event_of') WHERE name = 'token_lost'";
     execute(damage);
     let wrong = installation.wrong();
     assert!(wrong.iter().all(|wrong| wrong.area == "state"), "{wrong:#?}");
