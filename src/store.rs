@@ -23,6 +23,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use jiff::Timestamp;
@@ -255,6 +256,18 @@ pub struct HeldRecord {
     pub connections: usize,
     /// Why.
     pub why: Vec<String>,
+}
+
+impl Drop for Store {
+    /// Empties the WAL: who opens the database next would else read all of it. Readers are not
+    /// waited for; what they keep from being done, the next writer does.
+    fn drop(&mut self) {
+        let is_writer = self.keys.is_some();
+        if is_writer && self.connection.busy_timeout(Duration::ZERO).is_ok() {
+            let done = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            tracing::trace!(?done, "the WAL was written back");
+        }
+    }
 }
 
 impl Store {

@@ -6,6 +6,7 @@ mod agenda;
 mod files;
 mod heart;
 mod sweep_times;
+mod timetable;
 mod triggers;
 
 use std::sync::Arc;

@@ -33,7 +33,8 @@ fn calls_of(applied: &Applied, id: &ServiceId) -> Vec<Timestamp> {
 }
 
 fn next_pass(given: &Given) -> Timestamp {
-    let due = due(&given.actual, Some(&given.desired), &given.registry, given.now).first();
+    let due = due(&given.actual, Some(&given.desired), &given.registry, given.now);
+    let due = due.users.into_values().chain(due.of_all).min();
     let restart = given.now + RESTART;
     due.map_or(restart, |due| due.min(restart)).max(given.now + SECOND)
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
+use super::timetable::Timetable;
 use super::triggers::{Wanted, Why};
 use crate::causes::chain;
 use crate::desired_file::EditError;
 use crate::model::name::UserId;
 use crate::model::outcome::{Found, Outcome, What};
-use crate::model::plan::due::Due;
 use crate::model::plan::{NoteKind, Scope};
 use crate::model::token::later;
 use crate::observe::IntentError;
@@ -26,8 +26,10 @@ pub(super) struct Agenda {
     look_every: Duration,
     /// The next look at everything.
     look: Instant,
-    /// By the wall clock: when time alone may change what is to be done.
-    due: Due,
+    /// By the wall clock: when time alone may change what is to be done of single users.
+    due: Timetable,
+    /// The same, of anybody.
+    due_of_all: Option<Timestamp>,
     /// When a pass that could not be made is tried again.
     retry: Option<Instant>,
     failures: u32,
@@ -49,7 +51,8 @@ impl Agenda {
         Self {
             look_every,
             look,
-            due: Due::default(),
+            due: Timetable::default(),
+            due_of_all: None,
             retry: None,
             failures: 0,
             undone: BTreeMap::new(),
@@ -64,7 +67,7 @@ impl Agenda {
                 self.note_undone((pass.clock)(), scope, passed);
             }
             // The retry looks at everything.
-            Err(_) => self.due.of_all = None,
+            Err(_) => self.due_of_all = None,
         }
         if scope.users.is_none() {
             self.look = Instant::now() + spread(self.look_every);
@@ -94,8 +97,7 @@ impl Agenda {
 
     /// Something of this user's waits until then in a pass that goes on, maybe for longer.
     pub(super) fn note_wait(&mut self, user: UserId, until: Timestamp) {
-        let due = self.due.users.entry(user).or_insert(until);
-        *due = until.min(*due);
+        self.due.bring_forward(user, until);
     }
 
     /// Users of whom something failed or is blocked are looked at again: what keeps them back may
@@ -119,15 +121,15 @@ impl Agenda {
     fn note_due(&mut self, pass: &Pass, scope: &Scope, passed: &Passed) {
         // What became due for everybody while single users had their pass is still to come.
         let now = (pass.clock)();
-        let overdue = self.due.of_all.filter(|at| scope.users.is_some() && *at <= now);
+        let overdue = self.due_of_all.filter(|at| scope.users.is_some() && *at <= now);
         if scope.users.is_none() {
-            self.due.users.clear();
+            self.due = Timetable::default();
         }
         for user in scope.users.iter().flatten().chain(&passed.touched) {
-            self.due.users.remove(user);
+            self.due.remove(user);
         }
-        self.due.users.extend(passed.due.users.clone());
-        self.due.of_all = overdue.or(passed.due.of_all);
+        self.due.extend(passed.due.users.clone());
+        self.due_of_all = overdue.or(passed.due.of_all);
         if passed.touched.is_empty() {
             return;
         }
@@ -136,10 +138,10 @@ impl Agenda {
         match (Pass { scope, ..pass.clone() }).due(passed.began) {
             Ok(due) => {
                 for user in &passed.touched {
-                    self.due.users.remove(user);
+                    self.due.remove(user);
                 }
-                self.due.users.extend(due.users);
-                self.due.of_all = overdue.or(due.of_all);
+                self.due.extend(due.users);
+                self.due_of_all = overdue.or(due.of_all);
             }
             Err(error) => {
                 tracing::warn!(error = chain(&error), "what is due is not known");
@@ -153,7 +155,7 @@ impl Agenda {
         let here = Instant::now();
         let until = |due: Timestamp| Duration::try_from(due.duration_since(now));
         let undone = self.undone.values().map(|undone| undone.at).min();
-        let due = self.due.first().into_iter().chain(undone).min();
+        let due = self.due.first().into_iter().chain(self.due_of_all).chain(undone).min();
         // So late that an instant cannot say it, it is after the next look.
         let due = due.and_then(|due| here.checked_add(until(due).unwrap_or_default()));
         [Some(self.look), due, self.retry].into_iter().flatten().min().unwrap_or(self.look)
@@ -169,7 +171,7 @@ impl Agenda {
             self.retry = None;
             return Wanted::all(Why::Retry);
         }
-        if self.due.of_all.is_some_and(|at| at <= now) {
+        if self.due_of_all.is_some_and(|at| at <= now) {
             return Wanted::all(Why::Due);
         }
         self.take_due_users(now)
@@ -177,8 +179,7 @@ impl Agenda {
 
     /// Single users of whom something is due now.
     pub(super) fn take_due_users(&mut self, now: Timestamp) -> Wanted {
-        let due = self.due.users.extract_if(.., |_, at| *at <= now).map(|(user, _)| user);
-        let mut users: BTreeSet<UserId> = due.collect();
+        let mut users = self.due.take_due(now);
         for (user, undone) in self.undone.iter_mut().filter(|(_, undone)| undone.at <= now) {
             undone.times += 1;
             undone.at = after(now, retry_wait(undone.times + 1));

@@ -2,7 +2,8 @@
 //! directory that was replaced), sizes and times are looked at now and then.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::file_marks::{Marks, marks};
 /// Who makes one change often makes another at once: they are waited for.
 const GATHER: Duration = Duration::from_millis(15);
 /// How often sizes and times are looked at.
-const LOOK: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(30);
 /// The same, where the kernel does not tell.
 const LOOK_OFTEN: Duration = Duration::from_secs(1);
 
@@ -72,9 +73,9 @@ impl Files {
 
 fn watcher(paths: &Arc<[PathBuf]>, told: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let told = Arc::clone(told);
+    let ours = paths.iter().map(path::absolute).collect::<io::Result<Vec<_>>>()?;
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading is an event, too: it must not wake who reads.
-        if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+        if event.map_or(true, |event| may_change(&event, &ours)) {
             told.notify_one();
         }
     })?;
@@ -86,4 +87,12 @@ fn watcher(paths: &Arc<[PathBuf]>, told: &Arc<Notify>) -> notify::Result<Recomme
         }
     }
     Ok(watcher)
+}
+
+/// Whether this may have changed one of these. Reading is an event, too: it must not wake who reads.
+fn may_change(event: &notify::Event, ours: &[PathBuf]) -> bool {
+    let is_ours =
+        |path: &PathBuf| ours.iter().any(|ours| path.starts_with(ours) || ours.starts_with(path));
+    !matches!(event.kind, EventKind::Access(_))
+        && (event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(is_ours))
 }

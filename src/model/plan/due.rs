@@ -24,14 +24,6 @@ pub struct Due {
     pub of_all: Option<Timestamp>,
 }
 
-impl Due {
-    /// The first of these times.
-    #[must_use]
-    pub fn first(&self) -> Option<Timestamp> {
-        self.users.values().copied().chain(self.of_all).min()
-    }
-}
-
 /// The first times after `now` at which the plan may be another one although nothing else changed.
 /// Before them, the plan stays as it is, as long as homes do; at them, it may: being early costs a
 /// look that finds nothing, being late costs somebody a key. `desired` is none while it cannot be
