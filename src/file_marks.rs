@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 /// What tells one state of a file from another: device, inode, size, time of change in
 /// nanoseconds.
@@ -21,13 +21,17 @@ pub type Marks = BTreeMap<PathBuf, Mark>;
 #[must_use]
 pub fn marks(paths: &[PathBuf]) -> Marks {
     let mut all = BTreeMap::new();
+    let mut mark = |file: PathBuf| {
+        // What is linked counts, not the link.
+        let meta = fs::metadata(&file).ok()?;
+        let time = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
+        all.insert(file, (meta.dev(), meta.ino(), meta.size(), time));
+        Some(meta)
+    };
     for path in paths {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-        for file in entries.chain([path.clone()]) {
-            // What is linked counts, not the link.
-            if let Ok(meta) = fs::metadata(&file) {
-                let time = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
-                all.insert(file, (meta.dev(), meta.ino(), meta.size(), time));
+        if mark(path.clone()).is_some_and(|meta| meta.is_dir()) {
+            for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+                mark(entry.path());
             }
         }
     }
@@ -44,12 +48,15 @@ fn is_settled(marks: &Marks) -> bool {
 /// What files and directories of files say, read again only when they are not as they were.
 pub struct Kept<T> {
     paths: Vec<PathBuf>,
+    /// For how long they are not looked at again.
+    trust: Duration,
     read: Mutex<Option<Read<T>>>,
 }
 
 /// What was read.
 struct Read<T> {
     marks: Marks,
+    looked: Instant,
     /// Whether a change after the reading would show in the marks.
     is_settled: bool,
     value: Arc<T>,
@@ -59,7 +66,14 @@ impl<T> Kept<T> {
     /// Of these; nothing is read yet.
     #[must_use]
     pub fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, read: Mutex::default() }
+        Self { paths, trust: Duration::ZERO, read: Mutex::default() }
+    }
+
+    /// The same, of files that are many and are asked for often: for so long after a look they count
+    /// as they were.
+    #[must_use]
+    pub fn trusted_for(self, trust: Duration) -> Self {
+        Self { trust, ..self }
     }
 
     /// What they say now.
@@ -68,17 +82,22 @@ impl<T> Kept<T> {
     /// They are not as they were, and cannot be read; they will be tried again.
     pub fn get<E>(&self, read: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
         let mut kept = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = kept.as_ref().filter(|last| last.looked.elapsed() < self.trust) {
+            return Ok(Arc::clone(&last.value));
+        }
+        let looked = Instant::now();
         // Before they are read: what changes meanwhile is read again.
         let now = marks(&self.paths);
         // What changed just now may change again and look the same: it is read once more, soon.
         let is_settled = is_settled(&now);
-        match &*kept {
+        match &mut *kept {
             Some(last) if last.marks == now && (last.is_settled || !is_settled) => {
+                last.looked = looked;
                 Ok(Arc::clone(&last.value))
             }
             _ => {
                 let value = Arc::new(read()?);
-                *kept = Some(Read { marks: now, is_settled, value: Arc::clone(&value) });
+                *kept = Some(Read { marks: now, looked, is_settled, value: Arc::clone(&value) });
                 Ok(value)
             }
         }

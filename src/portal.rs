@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ use crate::file_marks::Kept;
 use crate::model::actual::TroubleKind;
 use crate::model::card::Facts;
 use crate::model::desired::{DesiredUser, People};
+use crate::model::digest::Digest;
 use crate::model::name::{Email, ServiceId, UserId};
 use crate::model::registry::{Entry, Registry};
 use crate::model::yaml::YamlError;
@@ -37,6 +39,9 @@ pub use fleet::FleetQuery;
 
 use desired_text::DesiredText;
 use readers::Readers;
+
+/// For so long the registry counts as it was: two directories, and each click asks for it twice.
+const REGISTRY_TRUST: Duration = Duration::from_millis(20);
 
 /// What is none of the files' business.
 #[derive(Debug, Clone)]
@@ -130,7 +135,8 @@ impl Portal {
         let editor = Editor::start(DesiredFile::new(&places.desired), clock, on_write)?;
         Ok(Self {
             people: Kept::new(vec![places.people.clone()]),
-            registry: Kept::new(vec![places.registry.clone(), places.skills.clone()]),
+            registry: Kept::new(vec![places.registry.clone(), places.skills.clone()])
+                .trusted_for(REGISTRY_TRUST),
             desired: Kept::new(vec![places.desired.clone()]),
             last_desired: Mutex::default(),
             readers: Readers::new(places.state.clone()),
@@ -214,34 +220,56 @@ impl Portal {
     /// # Errors
     /// It cannot be told.
     pub fn card(&self, who: &Known) -> Result<CardJson, PortalError> {
-        let registry = self.registry()?;
-        let (desired, notice) = self.desired()?;
-        let notice = notice.map(|wrong| words_of(&wrong, who.admin));
-        let wanted = desired.user(&who.user)?;
-        let (of_user, laptops) = self
-            .readers
-            .with(|store| Ok((store.of_user(&who.user)?, store.laptops(&who.user)?)))?;
-        let generation = delivered(&of_user);
-        let laptops: Vec<LaptopJson> =
-            laptops.iter().map(|seen| LaptopJson::of(seen, generation)).collect();
-        let person = Person { who, registry: &registry, wanted: &wanted, of_user: &of_user };
+        let person = self.person(who)?;
         let services = person.services().into_iter();
-        let services = services.map(|id| person.service(id, &laptops, self)).collect();
         Ok(CardJson {
             version: VERSION,
             user: UserJson {
                 id: who.user.clone(),
                 email: who.email.clone(),
                 admin: who.admin,
-                disabled: wanted.disabled,
+                disabled: person.wanted.disabled,
             },
-            revision: desired.revision,
+            revision: person.revision,
             at: self.now(),
             page: self.rules.page.clone(),
-            notice,
+            services: services.map(|id| person.service(id, self)).collect(),
+            notice: person.notice,
+            generation: person.generation,
+            laptops: person.laptops,
+        })
+    }
+
+    /// One connection of somebody's.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn connection(
+        &self,
+        who: &Known,
+        service: &ServiceId,
+    ) -> Result<Option<ServiceJson>, PortalError> {
+        let person = self.person(who)?;
+        let is_shown = person.services().contains(service);
+        Ok(is_shown.then(|| person.service(service, self)))
+    }
+
+    fn person<'a>(&self, who: &'a Known) -> Result<Person<'a>, PortalError> {
+        let registry = self.registry()?;
+        let (desired, notice) = self.desired()?;
+        let (of_user, laptops) = self
+            .readers
+            .with(|store| Ok((store.of_user(&who.user)?, store.laptops(&who.user)?)))?;
+        let generation = delivered(&of_user);
+        Ok(Person {
+            who,
+            registry,
+            revision: desired.revision,
+            notice: notice.map(|wrong| words_of(&wrong, who.admin)),
+            wanted: desired.user(&who.user)?,
+            of_user,
+            laptops: laptops.iter().map(|seen| LaptopJson::of(seen, generation)).collect(),
             generation,
-            laptops,
-            services,
         })
     }
 
@@ -339,14 +367,18 @@ fn health_of(health: Option<&Health>, id: &ServiceId) -> (HealthStatus, String) 
 /// One person, with all that their card is made from.
 struct Person<'a> {
     who: &'a Known,
-    registry: &'a Registry,
-    wanted: &'a DesiredUser,
-    of_user: &'a OfUser,
+    registry: Arc<Registry>,
+    revision: Digest,
+    notice: Option<String>,
+    wanted: DesiredUser,
+    of_user: OfUser,
+    laptops: Vec<LaptopJson>,
+    generation: Option<u64>,
 }
 
-impl<'a> Person<'a> {
+impl Person<'_> {
     /// Every service that can be used, and those that something of the person's is left of.
-    fn services(&self) -> BTreeSet<&'a ServiceId> {
+    fn services(&self) -> BTreeSet<&ServiceId> {
         let usable = self.registry.services().filter(|service| !service.retired);
         let homes = self.of_user.installed.values().flat_map(|home| home.pieces.keys());
         let broken = self.registry.entries.iter().filter(|(_, e)| matches!(e, Entry::Broken(_)));
@@ -359,7 +391,7 @@ impl<'a> Person<'a> {
             .collect()
     }
 
-    fn service(&self, id: &ServiceId, laptops: &[LaptopJson], portal: &Portal) -> ServiceJson {
+    fn service(&self, id: &ServiceId, portal: &Portal) -> ServiceJson {
         let service = self.registry.service(id);
         let wish = self.wanted.connections.get(id);
         let facts = Facts {
@@ -377,6 +409,6 @@ impl<'a> Person<'a> {
         };
         let standing = facts.standing(&self.of_user.kept_back);
         let days = wish.and_then(|wish| wish.ttl_days);
-        ServiceJson::of(id, standing, wish.is_some(), days, laptops, &portal.rules.page)
+        ServiceJson::of(id, standing, wish.is_some(), days, &self.laptops, &portal.rules.page)
     }
 }

@@ -335,6 +335,20 @@ impl Store {
         self.connection.query_row(sql, [], |row| row.get(0)).map_err(self.database())
     }
 
+    /// Reads several things of one instant.
+    ///
+    /// # Errors
+    /// The database's, or what reading says.
+    pub fn at_once<T>(
+        &self,
+        read: impl FnOnce(&Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let instant = self.connection.unchecked_transaction().map_err(self.database())?;
+        let read = read(self);
+        instant.finish().map_err(self.database())?;
+        read
+    }
+
     /// Remembers a pass, and what it leaves to be shown.
     ///
     /// # Errors

@@ -50,7 +50,10 @@ pub fn clicks(users: usize) {
             None => format!("{CLIENTS} clients, on and on"),
             Some(pace) => format!("the same, each {pace:?}"),
         };
-        println!("  {what:<28} {rate} acknowledged edits/s, p99 {p99:.1?} ({pairs:.0} pairs)");
+        println!(
+            "  {what:<28} {rate} acknowledged edits/s, median {:.1?}, p99 {p99:.1?} ({pairs:.0} pairs)",
+            at(&times, 50)
+        );
     }
 }
 

@@ -2,7 +2,7 @@
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 
-use crate::api::{DoneJson, ServiceJson};
+use crate::api::DoneJson;
 use crate::approval_box::{ApprovalBox, Asked};
 use crate::desired_file::{Edit, Edited};
 use crate::model::card::{Can, State};
@@ -229,19 +229,6 @@ impl Portal {
             revision: self.desired()?.0.revision,
             service: None,
         })
-    }
-
-    /// One connection of somebody's.
-    ///
-    /// # Errors
-    /// It cannot be told.
-    pub fn connection(
-        &self,
-        who: &Known,
-        service: &ServiceId,
-    ) -> Result<Option<ServiceJson>, PortalError> {
-        let mut services = self.card(who)?.services.into_iter();
-        Ok(services.find(|found| found.id == *service))
     }
 
     /// How things stand after an edit that was made, for who `waits` for what follows or does not.

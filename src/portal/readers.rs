@@ -29,7 +29,7 @@ impl Readers {
         Self { dir, idle: Mutex::default(), watched: Mutex::default() }
     }
 
-    /// Reads something.
+    /// Reads something, all of it of one instant.
     ///
     /// # Errors
     /// The state's: there is none, or it cannot be read. Never as if it were empty.
@@ -46,7 +46,7 @@ impl Readers {
             Some((_, store)) => store,
             None => Store::open_to_read(&self.dir)?,
         };
-        let read = read(&store);
+        let read = store.at_once(read);
         // One that failed is opened anew.
         if let (Ok(_), Some(which)) = (&read, which) {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
