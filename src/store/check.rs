@@ -13,8 +13,11 @@ SELECT service FROM (SELECT * FROM tally WHERE tokens > 0
     EXCEPT SELECT service, phase, count(*) FROM token GROUP BY service, phase)
 UNION SELECT service FROM (SELECT service, phase, count(*) FROM token GROUP BY service, phase
     EXCEPT SELECT * FROM tally)
-UNION SELECT service FROM connected WHERE users <> (SELECT count(DISTINCT user) FROM token
-    WHERE token.service = connected.service AND phase IN ('active', 'retiring'))";
+UNION SELECT service FROM (SELECT * FROM connected WHERE users > 0
+    EXCEPT SELECT service, count(DISTINCT user) FROM token
+    WHERE phase IN ('active', 'retiring') GROUP BY service)
+UNION SELECT service FROM (SELECT service, count(DISTINCT user) FROM token
+    WHERE phase IN ('active', 'retiring') GROUP BY service EXCEPT SELECT * FROM connected)";
 
 impl Store {
     /// What is wrong with the database (SQLite's `PRAGMA quick_check`, and the tallies of tokens):
