@@ -74,8 +74,10 @@ impl Files {
 fn watcher(paths: &Arc<[PathBuf]>, told: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let told = Arc::clone(told);
     let ours = paths.iter().map(path::absolute).collect::<io::Result<Vec<_>>>()?;
+    // What a link leads through may have any name.
+    let has_links = paths.iter().any(|path| path.is_symlink());
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.map_or(true, |event| may_change(&event, &ours)) {
+        if event.map_or(true, |event| may_change(&event, &ours, has_links)) {
             told.notify_one();
         }
     })?;
@@ -90,9 +92,9 @@ fn watcher(paths: &Arc<[PathBuf]>, told: &Arc<Notify>) -> notify::Result<Recomme
 }
 
 /// Whether this may have changed one of these. Reading is an event, too: it must not wake who reads.
-fn may_change(event: &notify::Event, ours: &[PathBuf]) -> bool {
+fn may_change(event: &notify::Event, ours: &[PathBuf], has_links: bool) -> bool {
     let is_ours =
         |path: &PathBuf| ours.iter().any(|ours| path.starts_with(ours) || ours.starts_with(path));
     !matches!(event.kind, EventKind::Access(_))
-        && (event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(is_ours))
+        && (has_links || event.need_rescan() || event.paths.iter().any(is_ours))
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -162,6 +163,26 @@ fn people_registry_and_skills_are_followed() {
 
     scene.entry(Kind::Crm, "contract: v2", "contract: v2\nretired: true");
     wait_until("the end", || is_empty(&scene, "john") && scene.live(Kind::Crm).is_empty());
+}
+
+#[test]
+fn a_link_that_a_file_is_reached_through_is_followed_when_it_is_replaced() {
+    let scene = Scene::new();
+    for (dir, people) in
+        [("nobody", "people: {}"), ("all", "people: {}\nrules: [{ domain: your-domain.com }]")]
+    {
+        fs::create_dir(scene.path(dir)).unwrap();
+        fs::write(scene.path(dir).join("people.yaml"), format!("version: 1\n{people}\n")).unwrap();
+    }
+    symlink("nobody", scene.path("present")).unwrap();
+    fs::remove_file(scene.path("people.yaml")).unwrap();
+    symlink("present/people.yaml", scene.path("people.yaml")).unwrap();
+    scene.connect("john", Kind::Crm);
+    let _watching = Watching::start(&scene);
+    assert!(scene.issued(Kind::Crm).is_empty(), "nobody is john");
+    symlink("all", scene.path("next")).unwrap();
+    fs::rename(scene.path("next"), scene.path("present")).unwrap();
+    wait_until("the key", || has_working_key(&scene, "john", Kind::Crm));
 }
 
 #[test]
