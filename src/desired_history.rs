@@ -24,6 +24,8 @@ const TAIL: usize = 16 << 10;
 /// How many contents are kept: never fewer than the first, and more only up to the others.
 const KEEP: std::ops::RangeInclusive<usize> = 2..=20;
 const KEEP_BYTES: u64 = 64 << 20;
+/// Once there are too many, so many are left: to tell which are the oldest is not for each edit.
+const LEFT: usize = 16;
 
 /// The directory `history/`.
 #[derive(Debug)]
@@ -193,11 +195,11 @@ impl History {
     fn to_keep(&self, dir: &Dir) -> Result<Vec<String>, HistoryError> {
         let mut kept = Vec::new();
         let mut bytes = 0;
-        for entry in self.last(dir, *KEEP.end() + 1)? {
+        for entry in self.last(dir, LEFT + 1)? {
             let name = copy_name(entry.revision);
             let Some(length) = dir.length(&name) else { continue };
             bytes += length;
-            if kept.len() >= *KEEP.end() || (kept.len() >= *KEEP.start() && bytes > KEEP_BYTES) {
+            if kept.len() >= LEFT || (kept.len() >= *KEEP.start() && bytes > KEEP_BYTES) {
                 break;
             }
             kept.push(name);

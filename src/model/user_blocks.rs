@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use memchr::memchr_iter;
+
 use super::desired::Desired;
 use super::yaml::YamlError;
 
@@ -46,16 +48,17 @@ pub struct Block<'t> {
 #[must_use]
 pub fn scan(text: &str) -> Option<Layout<'_>> {
     // YAML takes a lone CR for the end of a line.
-    if text.split('\r').skip(1).any(|rest| !rest.starts_with('\n')) {
+    let bytes = text.as_bytes();
+    if memchr_iter(b'\r', bytes).any(|at| bytes.get(at + 1) != Some(&b'\n')) {
         return None;
     }
     let mut scan = Scan { found: None, depth: 0, inside: false };
     let (mut start, mut number) = (0, 0);
-    for line in text.split_inclusive('\n') {
+    let ends = memchr_iter(b'\n', bytes).map(|at| at + 1);
+    for end in ends.chain((!text.ends_with('\n')).then_some(text.len())) {
         number += 1;
-        let range = start..start + line.len();
-        start = range.end;
-        scan.line(line, range, number)?;
+        scan.line(&text[start..end], start..end, number)?;
+        start = end;
     }
     if scan.depth == 0 { scan.found.filter(|layout| !is_bare(layout)) } else { None }
 }
@@ -107,14 +110,15 @@ struct Scan<'t> {
 
 impl<'t> Scan<'t> {
     fn line(&mut self, line: &'t str, range: Range<usize>, number: u32) -> Option<()> {
-        let body = line.trim_end_matches(['\r', '\n']);
-        let content = body.trim_start_matches(' ');
+        let body = line.strip_suffix('\n').unwrap_or(line);
+        let body = body.strip_suffix('\r').unwrap_or(body);
+        let spaces = body.bytes().take_while(|c| *c == b' ').count();
+        let (indent, content) = body.split_at(spaces);
         if content.starts_with('#') || content.is_empty() {
             return Some(());
         }
         let was_open = self.depth > 0;
         self.depth = braces(content, self.depth)?;
-        let indent = &body[..body.len() - content.len()];
         if was_open || (self.inside && self.is_deeper(indent)) {
             return self.extend(range.end);
         }
@@ -193,24 +197,35 @@ fn unquoted(key: &str) -> Option<&str> {
     (!name.is_empty() && name.bytes().all(plain)).then_some(name)
 }
 
+/// Whether a byte is what a plain file holds, and changes nothing in how the bytes after it are read.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut c = 0_u8;
+    while c < 128 {
+        plain[c as usize] = c.is_ascii_alphanumeric()
+            || matches!(c, b' ' | b':' | b',' | b'.' | b'_' | b'-' | b'+');
+        c += 1;
+    }
+    plain
+};
+
 /// How many braces are open after this line. `None` for anything that no plain file holds.
 fn braces(content: &str, mut depth: usize) -> Option<usize> {
     let bytes = content.as_bytes();
     let mut at = 0;
-    while let Some(&c) = bytes.get(at) {
-        match c {
+    while let Some(plain) = bytes[at..].iter().position(|c| !PLAIN[usize::from(*c)]) {
+        at += plain;
+        match bytes[at] {
             b'#' if at == 0 || bytes[at - 1] == b' ' => return Some(depth),
             b'{' => depth += 1,
             b'}' => depth = depth.checked_sub(1)?,
-            b'"' | b'\'' => {
-                let len = content[at + 1..].find(char::from(c))?;
+            quote @ (b'"' | b'\'') => {
+                let len = content[at + 1..].find(char::from(quote))?;
                 if content[at + 1..at + 1 + len].contains('\\') {
                     return None;
                 }
                 at += len + 1;
             }
-            b' ' | b':' | b',' | b'.' | b'_' | b'-' | b'+' => {}
-            _ if c.is_ascii_alphanumeric() => {}
             _ => return None,
         }
         at += 1;
