@@ -84,6 +84,20 @@ pub struct Batch {
     pub outcomes: Vec<Result<bool, ChangeError>>,
     /// When the history says that this was.
     pub at: Timestamp,
+    /// The file, if it had to be changed.
+    pub written: Option<Written>,
+}
+
+/// The file as it was written.
+#[derive(Debug)]
+pub struct Written {
+    /// Its text.
+    pub text: String,
+    /// The digest of its bytes.
+    pub revision: Digest,
+    /// The new file's metadata, once it was in place: whether it still is there is for the reader
+    /// to see.
+    pub meta: fs::Metadata,
 }
 
 impl DesiredFile {
@@ -230,15 +244,18 @@ impl DesiredFile {
             Made::ByHand => self.record(&raw, &[("", BY_HAND)], now)?,
         }
         let Some(text) = edited.text else {
-            return Ok(Batch { revision: raw.revision, outcomes: edited.outcomes, at: now });
+            let (revision, outcomes) = (raw.revision, edited.outcomes);
+            return Ok(Batch { revision, outcomes, at: now, written: None });
         };
         let done: Vec<_> =
             edits.iter().zip(&edited.outcomes).filter(|(_, o)| **o == Ok(true)).collect();
         let what: Vec<String> = done.iter().map(|(edit, _)| edit.change.to_string()).collect();
         let lines = done.iter().zip(&what).map(|((edit, _), what)| (edit.who.as_str(), &**what));
         let new = Raw { revision: Digest::of(&text), text, meta: raw.meta };
-        self.replace(&new, &lines.collect::<Vec<_>>(), now)?;
-        Ok(Batch { revision: new.revision, outcomes: edited.outcomes, at: now })
+        let meta = self.replace(&new, &lines.collect::<Vec<_>>(), now)?;
+        let written = Written { text: new.text, revision: new.revision, meta };
+        let (revision, outcomes) = (new.revision, edited.outcomes);
+        Ok(Batch { revision, outcomes, at: now, written: Some(written) })
     }
 
     /// `.desired.yaml.<what>` in the same directory.
@@ -330,7 +347,12 @@ impl DesiredFile {
 
     /// Replaces the file. The history has the revision first: a crash in between leaves the old
     /// file, which it knows too.
-    fn replace(&self, new: &Raw, lines: &[(&str, &str)], now: Timestamp) -> Result<(), EditError> {
+    fn replace(
+        &self,
+        new: &Raw,
+        lines: &[(&str, &str)],
+        now: Timestamp,
+    ) -> Result<fs::Metadata, EditError> {
         let temp = self.beside("new");
         let failed = |what| {
             let path = temp.clone();
@@ -345,14 +367,18 @@ impl DesiredFile {
         }
         let written = write_like(&temp, new.text.as_bytes(), &new.meta)
             .map_err(failed("write"))
-            .and_then(|()| Ok(self.record(new, lines, now)?))
-            .and_then(|()| fs::rename(&temp, &self.path).map_err(failed("put in place")));
+            .and_then(|file| Ok(self.record(new, lines, now).map(|()| file)?))
+            .and_then(|file| {
+                fs::rename(&temp, &self.path).map_err(failed("put in place"))?;
+                file.metadata().map_err(failed("look at"))
+            });
         if written.is_err() {
             // Best effort: the next writer removes it too.
             fs::remove_file(&temp).ok();
         }
-        written?;
-        sync_dir(&self.path).map_err(failed("make durable the directory of"))
+        let meta = written?;
+        sync_dir(&self.path).map_err(failed("make durable the directory of"))?;
+        Ok(meta)
     }
 
     /// Waits for the lock, which is given back when the file is closed.
@@ -413,14 +439,15 @@ fn no_traps() -> i32 {
 }
 
 /// Writes a new file with the group and the mode of another.
-fn write_like(path: &Path, bytes: &[u8], like: &fs::Metadata) -> io::Result<()> {
+fn write_like(path: &Path, bytes: &[u8], like: &fs::Metadata) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     if file.metadata()?.gid() != like.gid() {
         fchown(&file, None, Some(like.gid()))?;
     }
     file.set_permissions(fs::Permissions::from_mode(like.mode() & 0o777))?;
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 fn sync_dir(file: &Path) -> io::Result<()> {

@@ -1,11 +1,11 @@
 //! Whether files are as they were: by what the file system says of them, without reading them.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 /// What tells one state of a file from another: device, inode, size, time of change in
 /// nanoseconds.
@@ -21,21 +21,25 @@ pub type Marks = BTreeMap<PathBuf, Mark>;
 #[must_use]
 pub fn marks(paths: &[PathBuf]) -> Marks {
     let mut all = BTreeMap::new();
-    let mut mark = |file: PathBuf| {
+    let mut add = |file: PathBuf| {
         // What is linked counts, not the link.
         let meta = fs::metadata(&file).ok()?;
-        let time = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
-        all.insert(file, (meta.dev(), meta.ino(), meta.size(), time));
+        all.insert(file, mark(&meta));
         Some(meta)
     };
     for path in paths {
-        if mark(path.clone()).is_some_and(|meta| meta.is_dir()) {
+        if add(path.clone()).is_some_and(|meta| meta.is_dir()) {
             for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-                mark(entry.path());
+                add(entry.path());
             }
         }
     }
     all
+}
+
+fn mark(meta: &Metadata) -> Mark {
+    let time = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
+    (meta.dev(), meta.ino(), meta.size(), time)
 }
 
 /// Whether no file changed within the grain of the file system's clock.
@@ -48,15 +52,12 @@ fn is_settled(marks: &Marks) -> bool {
 /// What files and directories of files say, read again only when they are not as they were.
 pub struct Kept<T> {
     paths: Vec<PathBuf>,
-    /// For how long they are not looked at again.
-    trust: Duration,
     read: Mutex<Option<Read<T>>>,
 }
 
 /// What was read.
 struct Read<T> {
     marks: Marks,
-    looked: Instant,
     /// Whether a change after the reading would show in the marks.
     is_settled: bool,
     value: Arc<T>,
@@ -66,14 +67,7 @@ impl<T> Kept<T> {
     /// Of these; nothing is read yet.
     #[must_use]
     pub fn new(paths: Vec<PathBuf>) -> Self {
-        Self { paths, trust: Duration::ZERO, read: Mutex::default() }
-    }
-
-    /// The same, of files that are many and are asked for often: for so long after a look they count
-    /// as they were.
-    #[must_use]
-    pub fn trusted_for(self, trust: Duration) -> Self {
-        Self { trust, ..self }
+        Self { paths, read: Mutex::default() }
     }
 
     /// What they say now.
@@ -82,24 +76,26 @@ impl<T> Kept<T> {
     /// They are not as they were, and cannot be read; they will be tried again.
     pub fn get<E>(&self, read: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
         let mut kept = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = kept.as_ref().filter(|last| last.looked.elapsed() < self.trust) {
-            return Ok(Arc::clone(&last.value));
-        }
-        let looked = Instant::now();
         // Before they are read: what changes meanwhile is read again.
         let now = marks(&self.paths);
         // What changed just now may change again and look the same: it is read once more, soon.
         let is_settled = is_settled(&now);
-        match &mut *kept {
+        match &*kept {
             Some(last) if last.marks == now && (last.is_settled || !is_settled) => {
-                last.looked = looked;
                 Ok(Arc::clone(&last.value))
             }
             _ => {
                 let value = Arc::new(read()?);
-                *kept = Some(Read { marks: now, looked, is_settled, value: Arc::clone(&value) });
+                *kept = Some(Read { marks: now, is_settled, value: Arc::clone(&value) });
                 Ok(value)
             }
         }
+    }
+
+    /// Takes the word of who wrote the only file just now, and has this of it since.
+    pub fn put(&self, meta: &Metadata, value: T) {
+        let marks = self.paths.iter().map(|path| (path.clone(), mark(meta))).collect();
+        let read = Read { marks, is_settled: false, value: Arc::new(value) };
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
     }
 }

@@ -6,12 +6,13 @@ mod click;
 mod desired_text;
 mod fleet;
 mod readers;
+mod states;
+mod view;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -19,29 +20,25 @@ use tokio::sync::watch;
 use crate::api::{
     CardJson, HealthJson, HealthStatus, LaptopJson, ServiceJson, ShownPlanJson, UserJson, VERSION,
 };
-use crate::causes::chain;
 use crate::desired_file::{DesiredFile, LoadError};
 use crate::editor::{Editor, RefusedEdit};
-use crate::file_marks::Kept;
 use crate::model::actual::TroubleKind;
 use crate::model::card::Facts;
-use crate::model::desired::{DesiredUser, People};
-use crate::model::digest::Digest;
+use crate::model::desired::DesiredUser;
 use crate::model::name::{Email, ServiceId, UserId};
 use crate::model::registry::{Entry, Registry};
 use crate::model::yaml::YamlError;
-use crate::observe::{self, IntentError, Places};
-use crate::registry_dir::{self, DirError};
+use crate::observe::{IntentError, Places};
+use crate::registry_dir::DirError;
 use crate::store::{Health, OfUser, Shown, StoreError};
 
 pub use click::{Click, Followed};
 pub use fleet::FleetQuery;
+pub use view::View;
 
-use desired_text::DesiredText;
 use readers::Readers;
-
-/// For so long the registry counts as it was: two directories, and each click asks for it twice.
-const REGISTRY_TRUST: Duration = Duration::from_millis(20);
+use states::{StateOf, States};
+use view::Views;
 
 /// What is none of the files' business.
 #[derive(Debug, Clone)]
@@ -70,13 +67,13 @@ pub struct Known {
 pub enum PortalError {
     /// The state.
     #[error("what the last passes recorded cannot be read now")]
-    State(#[from] StoreError),
+    State(#[from] Arc<StoreError>),
     /// The registry.
     #[error("the registry cannot be read now")]
-    Registry(#[from] DirError),
+    Registry(#[source] Arc<DirError>),
     /// Who is who.
     #[error("who is who cannot be read now")]
-    People(#[source] IntentError),
+    People(#[source] Arc<IntentError>),
     /// The desired state.
     #[error("the desired state cannot be read now")]
     Desired(#[source] Arc<LoadError>),
@@ -104,19 +101,24 @@ pub enum PortalError {
     /// There is no such file, or it cannot be read.
     #[error("it cannot be read")]
     File(#[from] io::Error),
+    /// Nobody is answered any more.
+    #[error("the portal is being stopped")]
+    Stopping,
+}
+
+impl From<StoreError> for PortalError {
+    fn from(error: StoreError) -> Self {
+        Self::State(Arc::new(error))
+    }
 }
 
 /// The portal, without its doors.
 pub struct Portal {
     places: Places,
     rules: Rules,
-    people: Kept<People>,
-    registry: Kept<Registry>,
-    /// Or what is wrong with it, for as long as it is as it is.
-    desired: Kept<Result<Arc<DesiredText>, Arc<LoadError>>>,
-    /// The last one that could be used.
-    last_desired: Mutex<Option<Arc<DesiredText>>>,
-    readers: Readers,
+    views: Arc<Views>,
+    readers: Arc<Readers>,
+    states: States,
     fleet: fleet::Last,
     editor: Editor,
     changed: watch::Sender<u64>,
@@ -127,19 +129,21 @@ impl Portal {
     /// The portal of these places.
     ///
     /// # Errors
-    /// There is no thread to be had for the edits.
+    /// There is no thread to be had for the edits, or for reading the state.
     pub fn new(places: Places, rules: Rules, clock: fn() -> Timestamp) -> io::Result<Self> {
         let (changed, _) = watch::channel(0);
-        let tell = changed.clone();
-        let on_write = move || tell.send_modify(|times| *times += 1);
+        let views = Arc::new(Views::new(places.clone(), clock));
+        let (tell, seen) = (changed.clone(), Arc::clone(&views));
+        let on_write = move |written| {
+            seen.was_written(written);
+            tell.send_modify(|times| *times += 1);
+        };
         let editor = Editor::start(DesiredFile::new(&places.desired), clock, on_write)?;
+        let readers = Arc::new(Readers::new(places.state.clone()));
         Ok(Self {
-            people: Kept::new(vec![places.people.clone()]),
-            registry: Kept::new(vec![places.registry.clone(), places.skills.clone()])
-                .trusted_for(REGISTRY_TRUST),
-            desired: Kept::new(vec![places.desired.clone()]),
-            last_desired: Mutex::default(),
-            readers: Readers::new(places.state.clone()),
+            states: States::start(Arc::clone(&readers))?,
+            views,
+            readers,
             fleet: fleet::Last::default(),
             editor,
             changed,
@@ -167,61 +171,34 @@ impl Portal {
         self.rules.admins.contains(user)
     }
 
+    /// What the files say: all of an answer is made from one view.
+    ///
+    /// # Errors
+    /// The portal is being stopped.
+    pub async fn view(&self) -> Result<Arc<View>, PortalError> {
+        self.views.now().await
+    }
+
     /// Whose this verified address is; none: nobody's that we know.
     ///
     /// # Errors
     /// It cannot be told.
-    pub fn known(&self, email: &Email) -> Result<Option<Known>, PortalError> {
-        let Some(user) = self.people()?.user_by_email(email) else { return Ok(None) };
-        let admin = self.is_admin(&user) && !self.desired()?.0.user(&user)?.disabled;
+    pub fn known(&self, view: &View, email: &Email) -> Result<Option<Known>, PortalError> {
+        let Some(user) = view.people()?.user_by_email(email) else { return Ok(None) };
+        let admin = self.is_admin(&user) && !view.desired()?.user(&user)?.disabled;
         Ok(Some(Known { user, email: email.clone(), admin }))
-    }
-
-    fn people(&self) -> Result<Arc<People>, PortalError> {
-        self.people.get(|| observe::people(&self.places.people)).map_err(PortalError::People)
-    }
-
-    fn registry(&self) -> Result<Arc<Registry>, PortalError> {
-        let load = || registry_dir::load(&self.places.registry, &self.places.skills);
-        Ok(self.registry.get(|| load().map(|loaded| loaded.registry))?)
-    }
-
-    /// The desired state, or the last good one and what is wrong with the present one: not for
-    /// everybody's eyes, since it may name others.
-    fn desired(&self) -> Result<(Arc<DesiredText>, Option<String>), PortalError> {
-        let file = DesiredFile::new(&self.places.desired);
-        let read = || match DesiredText::read(&file, self.now()) {
-            Ok(desired) => Ok(Ok(Arc::new(desired))),
-            // That is so until the file is another one: it is not read again for each who asks.
-            Err(error @ (LoadError::Invalid { .. } | LoadError::CutOff { .. })) => {
-                Ok(Err(Arc::new(error)))
-            }
-            Err(error) => Err(Arc::new(error)),
-        };
-        let mut last = self.last_desired.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.desired.get(read).and_then(|kept| (*kept).clone()) {
-            Ok(desired) => {
-                *last = Some(Arc::clone(&desired));
-                Ok((desired, None))
-            }
-            Err(error) => {
-                let notice = match *error {
-                    LoadError::Settling { .. } => None,
-                    _ => Some(chain(&*error)),
-                };
-                let last = last.clone().ok_or(PortalError::Desired(error))?;
-                Ok((last, notice))
-            }
-        }
     }
 
     /// All that this person's card shows.
     ///
     /// # Errors
     /// It cannot be told.
-    pub fn card(&self, who: &Known) -> Result<CardJson, PortalError> {
-        let person = self.person(who)?;
+    pub async fn card(&self, who: &Known) -> Result<CardJson, PortalError> {
+        let view = self.view().await?;
+        let state = self.states.of(&who.user).await?;
+        let person = Person::new(who, &view, &state)?;
         let services = person.services().into_iter();
+        let services = services.map(|id| person.service(id, self)).collect();
         Ok(CardJson {
             version: VERSION,
             user: UserJson {
@@ -230,46 +207,13 @@ impl Portal {
                 admin: who.admin,
                 disabled: person.wanted.disabled,
             },
-            revision: person.revision,
+            revision: view.desired()?.revision,
             at: self.now(),
             page: self.rules.page.clone(),
-            services: services.map(|id| person.service(id, self)).collect(),
-            notice: person.notice,
+            services,
+            notice: view.notice().map(|wrong| words_of(wrong, who.admin)),
             generation: person.generation,
             laptops: person.laptops,
-        })
-    }
-
-    /// One connection of somebody's.
-    ///
-    /// # Errors
-    /// It cannot be told.
-    pub fn connection(
-        &self,
-        who: &Known,
-        service: &ServiceId,
-    ) -> Result<Option<ServiceJson>, PortalError> {
-        let person = self.person(who)?;
-        let is_shown = person.services().contains(service);
-        Ok(is_shown.then(|| person.service(service, self)))
-    }
-
-    fn person<'a>(&self, who: &'a Known) -> Result<Person<'a>, PortalError> {
-        let registry = self.registry()?;
-        let (desired, notice) = self.desired()?;
-        let (of_user, laptops) = self
-            .readers
-            .with(|store| Ok((store.of_user(&who.user)?, store.laptops(&who.user)?)))?;
-        let generation = delivered(&of_user);
-        Ok(Person {
-            who,
-            registry,
-            revision: desired.revision,
-            notice: notice.map(|wrong| words_of(&wrong, who.admin)),
-            wanted: desired.user(&who.user)?,
-            of_user,
-            laptops: laptops.iter().map(|seen| LaptopJson::of(seen, generation)).collect(),
-            generation,
         })
     }
 
@@ -277,8 +221,8 @@ impl Portal {
     ///
     /// # Errors
     /// There is none of that id, or it cannot be told.
-    pub fn health(&self, id: &ServiceId) -> Result<HealthJson, PortalError> {
-        if !self.registry()?.entries.contains_key(id) {
+    pub fn health(&self, view: &View, id: &ServiceId) -> Result<HealthJson, PortalError> {
+        if !view.registry()?.entries.contains_key(id) {
             return Err(PortalError::NoService(id.clone()));
         }
         let health = self.recorded_health()?;
@@ -317,9 +261,8 @@ impl Portal {
     ///
     /// # Errors
     /// It has none, or it cannot be read.
-    pub fn icon(&self, id: &ServiceId) -> Result<Vec<u8>, PortalError> {
-        let registry = self.registry()?;
-        let icon = registry.service(id).and_then(|service| service.icon.as_ref());
+    pub fn icon(&self, view: &View, id: &ServiceId) -> Result<Vec<u8>, PortalError> {
+        let icon = view.registry()?.service(id).and_then(|service| service.icon.as_ref());
         let icon = icon.ok_or_else(|| PortalError::NoService(id.clone()))?;
         Ok(fs::read(self.places.registry.join(icon))?)
     }
@@ -367,16 +310,27 @@ fn health_of(health: Option<&Health>, id: &ServiceId) -> (HealthStatus, String) 
 /// One person, with all that their card is made from.
 struct Person<'a> {
     who: &'a Known,
-    registry: Arc<Registry>,
-    revision: Digest,
-    notice: Option<String>,
+    registry: &'a Registry,
     wanted: DesiredUser,
-    of_user: OfUser,
+    of_user: &'a OfUser,
     laptops: Vec<LaptopJson>,
     generation: Option<u64>,
 }
 
-impl Person<'_> {
+impl<'a> Person<'a> {
+    fn new(who: &'a Known, view: &'a View, state: &'a StateOf) -> Result<Self, PortalError> {
+        let of_user = &*state.of_user;
+        let generation = delivered(of_user);
+        Ok(Self {
+            who,
+            registry: view.registry()?,
+            wanted: view.desired()?.user(&who.user)?,
+            of_user,
+            laptops: of_user.laptops.iter().map(|seen| LaptopJson::of(seen, generation)).collect(),
+            generation,
+        })
+    }
+
     /// Every service that can be used, and those that something of the person's is left of.
     fn services(&self) -> BTreeSet<&ServiceId> {
         let usable = self.registry.services().filter(|service| !service.retired);
@@ -389,6 +343,11 @@ impl Person<'_> {
             .chain(self.of_user.tokens.keys())
             .chain(homes)
             .collect()
+    }
+
+    /// One connection; none: it is not among those.
+    fn connection(&self, id: &ServiceId, portal: &Portal) -> Option<ServiceJson> {
+        self.services().contains(id).then(|| self.service(id, portal))
     }
 
     fn service(&self, id: &ServiceId, portal: &Portal) -> ServiceJson {

@@ -230,7 +230,7 @@ fn laptop_says(scene: &Scene, account: &str, laptop: &str, text: &str) {
 
 fn laptops(scene: &Scene, user: &str) -> Vec<(String, u64)> {
     let store = Store::open_to_read(&scene.path("state")).unwrap();
-    let laptops = store.laptops(&user.parse().unwrap()).unwrap();
+    let laptops = store.of_user(&user.parse().unwrap()).unwrap().laptops;
     laptops.iter().map(|seen| (seen.laptop.to_string(), seen.generation)).collect()
 }
 

@@ -38,6 +38,7 @@ impl Portal {
                 // At first, too: nobody knows what happened since whoever waits has looked.
                 let has_changed = now != seen;
                 if has_changed || again <= Instant::now() {
+                    portal.views.forget().await;
                     portal.changed.send_modify(|times| *times += 1);
                     again = Instant::now() + if has_changed { SETTLES } else { TIME };
                 }

@@ -11,9 +11,8 @@ use crate::model::digest::Digest;
 use crate::model::name::{ServiceId, UserId};
 use crate::model::registry::{Entry, Registry, Service};
 use crate::nudge;
-use crate::store::Store;
 
-use super::{Known, Portal, PortalError};
+use super::{Known, Person, Portal, PortalError, View};
 
 /// What somebody clicked.
 #[derive(Debug, Clone)]
@@ -113,68 +112,64 @@ impl Portal {
     ///
     /// # Errors
     /// They may not.
-    pub fn clicked(&self, who: &Known, click: &Click) -> Result<Edit, PortalError> {
-        let registry = self.registry()?;
-        match click {
-            Click::Disconnect(service) => self.must_be_something(who, service, &registry)?,
-            Click::Connect { service, .. } | Click::Rotate { service, .. } => {
-                let service = may_have(who, service, &registry)?;
-                if matches!(click, Click::Rotate { leaked: false, .. })
-                    && self.is_paused(who, &service.id)?
-                {
+    pub async fn clicked(&self, who: &Known, click: &Click) -> Result<Edit, PortalError> {
+        let view = self.view().await?;
+        let wish = || view.desired()?.wish(&who.user, click.service());
+        let change = match click {
+            // A service that neither the registry knows nor the person has anything of is a slip.
+            Click::Disconnect(service)
+                if !view.registry()?.entries.contains_key(service) && wish()?.is_none() =>
+            {
+                return Err(PortalError::NoService(service.clone()));
+            }
+            Click::Disconnect(_) => click.change(&who.user, self.now()),
+            Click::Rotate { service, leaked } => {
+                let service = may_have(who, service, view.registry()?)?;
+                if !leaked && wish()?.is_some_and(|wish| wish.paused) {
                     return Err(PortalError::NotNow(format!(
                         "Renewal of {} is switched off by an administrator: no new key comes.",
                         service.name
                     )));
                 }
+                click.change(&who.user, self.now())
             }
-        }
-        let change = match click {
-            // Who connects again what did not come wants it to be tried again.
-            Click::Connect { service, ttl_days: None } if self.is_failing(who, service)? => {
-                let (user, service) = (who.user.clone(), service.clone());
-                Change::Retry { user, service, at: readable(self.now()) }
+            Click::Connect { service, ttl_days } => {
+                may_have(who, service, view.registry()?)?;
+                // Who connects again what did not come wants it to be tried again. What is not wanted
+                // cannot fail: as a rule it need not be looked at.
+                let again = ttl_days.is_none() && wish()?.is_some();
+                if again && self.is_failing(who, service, &view).await {
+                    let (user, service) = (who.user.clone(), service.clone());
+                    Change::Retry { user, service, at: readable(self.now()) }
+                } else {
+                    click.change(&who.user, self.now())
+                }
             }
-            click => click.change(&who.user, self.now()),
         };
         Ok(Edit { change, who: format!("{} (portal)", who.user) })
     }
 
-    /// A service that neither the registry knows nor the person has anything of is a slip.
-    fn must_be_something(
-        &self,
-        who: &Known,
-        id: &ServiceId,
-        registry: &Registry,
-    ) -> Result<(), PortalError> {
-        let is_something = registry.entries.contains_key(id)
-            || self.desired()?.0.user(&who.user)?.connections.contains_key(id);
-        if is_something { Ok(()) } else { Err(PortalError::NoService(id.clone())) }
-    }
-
-    fn is_paused(&self, who: &Known, service: &ServiceId) -> Result<bool, PortalError> {
-        let user = self.desired()?.0.user(&who.user)?;
-        Ok(user.connections.get(service).is_some_and(|wish| wish.paused))
-    }
-
-    fn is_failing(&self, who: &Known, service: &ServiceId) -> Result<bool, PortalError> {
-        // What is not wanted cannot fail: as a rule it need not be looked at.
-        if !self.desired()?.0.user(&who.user)?.connections.contains_key(service) {
-            return Ok(false);
-        }
-        let found = self.connection(who, service).ok().flatten();
-        Ok(found.is_some_and(|found| found.can.contains(&Can::Retry)))
+    async fn is_failing(&self, who: &Known, service: &ServiceId, view: &View) -> bool {
+        let Ok(state) = self.states.of(&who.user).await else { return false };
+        let person = Person::new(who, view, &state).ok();
+        let found = person.and_then(|person| person.connection(service, self));
+        found.is_some_and(|found| found.can.contains(&Can::Retry))
     }
 
     /// The edit that offboards somebody, and what is to be said once it is made.
     ///
     /// # Errors
     /// Nobody can have that id: a slip, which would leave somebody else in.
-    pub fn offboarding(&self, who: &Known, user: &UserId) -> Result<(Edit, String), PortalError> {
-        let desired = self.desired()?.0;
+    pub fn offboarding(
+        &self,
+        view: &View,
+        who: &Known,
+        user: &UserId,
+    ) -> Result<(Edit, String), PortalError> {
+        let desired = view.desired()?;
         let has_keys = !self.readers.with(|store| store.of_user(user))?.tokens.is_empty();
         let has_any = has_keys || !desired.user(user)?.connections.is_empty();
-        if !has_any && !desired.has(user) && self.people()?.person(user).is_err() {
+        if !has_any && !desired.has(user) && view.people()?.person(user).is_err() {
             return Err(PortalError::Nobody(user.clone()));
         }
         let message = if has_any {
@@ -205,7 +200,12 @@ impl Portal {
     ///
     /// # Errors
     /// It may not be asked for here, or something else is held by now.
-    pub fn approve(&self, who: &Known, digest: Digest) -> Result<DoneJson, PortalError> {
+    pub fn approve(
+        &self,
+        view: &View,
+        who: &Known,
+        digest: Digest,
+    ) -> Result<DoneJson, PortalError> {
         if !self.rules.may_approve {
             return Err(PortalError::NotAllowed(format!(
                 "Approvals are made on the server: service-connector approve {}",
@@ -226,44 +226,48 @@ impl Portal {
             message: "Approved: the next pass carries it out.".to_owned(),
             state: None,
             changed: true,
-            revision: self.desired()?.0.revision,
+            revision: view.desired()?.revision,
             service: None,
         })
     }
 
-    /// How things stand after an edit that was made, for who `waits` for what follows or does not.
-    #[must_use]
-    pub fn followed(&self, who: &Known, click: &Click, edited: Edited, waits: bool) -> Followed {
-        // The edit stands, whatever can be told of the rest.
-        let found = self.connection(who, click.service());
-        let service = found.as_ref().ok().and_then(Option::as_ref);
-        let state = service.map(|service| service.state);
-        let is_on_its_way = found.is_err() || state.is_some_and(State::is_on_its_way);
-        // Asked only where it makes a difference: many click at once.
-        let has_seen = !is_on_its_way && (!edited.changed || (waits && self.has_seen(edited.at)));
-        let is_done = has_seen && click.is_done(state);
-        let goes_on = is_on_its_way || !has_seen;
-        let name = service.map(|service| service.name.clone());
-        let known = || Some(self.registry().ok()?.service(click.service())?.name.clone());
-        let name = name.or_else(known).unwrap_or_else(|| click.service().to_string());
-        let paused = matches!(click, Click::Rotate { leaked: true, .. })
-            && self.is_paused(who, click.service()).unwrap_or(false);
+    /// How things stand after an edit that was made, for who `waits` for what follows or does not. The
+    /// edit stands, whatever can be told of the rest.
+    pub async fn followed(
+        &self,
+        who: &Known,
+        click: &Click,
+        edited: Edited,
+        waits: bool,
+    ) -> Followed {
+        let view = self.view().await.ok();
+        let state = self.states.of(&who.user).await.ok();
+        let person = view.as_ref().zip(state.as_ref());
+        let person = person.and_then(|(view, state)| Person::new(who, view, state).ok());
+        let service = person.as_ref().and_then(|person| person.connection(click.service(), self));
+        let stands = service.as_ref().map(|service| service.state);
+        let is_on_its_way = person.is_none() || stands.is_some_and(State::is_on_its_way);
+        // Before a pass has acted on it, how things stand says nothing of what follows from it.
+        let seen = state.as_ref().and_then(|state| state.last_edit_seen);
+        let has_seen = !edited.changed || (waits && seen.is_some_and(|seen| seen >= edited.at));
+        let is_settled = has_seen && !is_on_its_way;
+        let is_done = is_settled && click.is_done(stands);
+        let name = service.as_ref().map(|service| service.name.clone()).or_else(|| {
+            let registry = view.as_ref()?.registry().ok()?;
+            Some(registry.service(click.service())?.name.clone())
+        });
+        let name = name.unwrap_or_else(|| click.service().to_string());
+        let wish = person.as_ref().and_then(|p| p.wanted.connections.get(click.service()));
+        let paused = wish.is_some_and(|wish| wish.paused);
         let done = DoneJson {
             ok: true,
-            message: click.message(&name, state, is_done, paused),
-            state,
+            message: click.message(&name, stands, is_done, paused),
+            state: stands,
             changed: edited.changed,
             revision: edited.revision,
-            service: found.ok().flatten(),
+            service,
         };
-        Followed { done, is_done, goes_on }
-    }
-
-    /// Whether a pass has acted on what was edited then: before that, how things stand says nothing
-    /// of what follows from it.
-    fn has_seen(&self, edit: Timestamp) -> bool {
-        let seen = self.readers.with(Store::last_edit_seen).ok().flatten();
-        seen.is_some_and(|seen| seen >= edit)
+        Followed { done, is_done, goes_on: !is_settled }
     }
 }
 

@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use jiff::Timestamp;
 
-use crate::desired_file::{DesiredFile, LoadError};
-use crate::model::desired::{Desired, DesiredUser};
+use super::PortalError;
+use crate::desired_file::{DesiredFile, LoadError, Loaded, Written};
+use crate::model::desired::{Desired, DesiredUser, Wish};
 use crate::model::digest::Digest;
-use crate::model::name::UserId;
+use crate::model::name::{ServiceId, UserId};
 use crate::model::user_blocks::{self, Layout};
 use crate::model::yaml::YamlError;
 
@@ -19,28 +20,31 @@ pub(super) struct DesiredText {
     users: Users,
 }
 
+/// Where each user's lines are.
+type Lines = HashMap<Box<str>, Range<usize>>;
+
 enum Users {
-    /// Where each user's lines are.
-    Lines(HashMap<Box<str>, Range<usize>>),
+    Lines(Lines),
     /// Of a file in another form than the usual: all of it.
     All(Desired),
 }
 
 impl DesiredText {
+    /// # Errors
+    /// It cannot be read, or may not be believed.
     pub(super) fn read(file: &DesiredFile, now: Timestamp) -> Result<Self, LoadError> {
-        let (text, mut revision) = file.read_text(now)?;
-        let users = match user_blocks::scan(&text) {
-            Some(Layout::Blocks { users, .. }) => {
-                Users::Lines(users.into_iter().map(|b| (b.user.into(), b.range)).collect())
-            }
-            Some(Layout::Nobody { .. }) => Users::Lines(HashMap::new()),
-            None => {
-                let loaded = file.read(now)?;
-                revision = loaded.revision;
-                Users::All(loaded.desired)
-            }
-        };
-        Ok(Self { revision, text, users })
+        let (text, revision) = file.read_text(now)?;
+        if let Some(lines) = lines(&text) {
+            return Ok(Self { revision, text, users: Users::Lines(lines) });
+        }
+        let Loaded { desired, text, revision, .. } = file.read(now)?;
+        Ok(Self { revision, text, users: Users::All(desired) })
+    }
+
+    /// Of a file that was written just now; none: it is in another form than the usual, to be read.
+    pub(super) fn of(written: Written) -> Option<Self> {
+        let Written { text, revision, .. } = written;
+        Some(Self { revision, users: Users::Lines(lines(&text)?), text })
     }
 
     /// What it says of a user; of somebody who is not in it: nothing is wanted.
@@ -56,6 +60,18 @@ impl DesiredText {
             },
         };
         Ok(user.unwrap_or_default())
+    }
+
+    /// What it says of one connection of a user.
+    ///
+    /// # Errors
+    /// As [`DesiredText::all`].
+    pub(super) fn wish(
+        &self,
+        user: &UserId,
+        service: &ServiceId,
+    ) -> Result<Option<Wish>, PortalError> {
+        Ok(self.user(user)?.connections.remove(service))
     }
 
     /// Whether it names this user.
@@ -75,5 +91,14 @@ impl DesiredText {
             Users::All(desired) => Ok(desired.clone()),
             Users::Lines(_) => Desired::parse(&self.text),
         }
+    }
+}
+
+fn lines(text: &str) -> Option<Lines> {
+    match user_blocks::scan(text)? {
+        Layout::Blocks { users, .. } => {
+            Some(users.into_iter().map(|block| (block.user.into(), block.range)).collect())
+        }
+        Layout::Nobody { .. } => Some(Lines::new()),
     }
 }

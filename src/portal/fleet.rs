@@ -10,7 +10,6 @@ use crate::api::{
     ConnectionJson, DebtJson, ExpiryJson, FleetJson, FleetServiceJson, HeldJson, LastPassJson,
     VERSION,
 };
-use crate::file_marks::{Marks, marks};
 use crate::model::actual::Actual;
 use crate::model::card::{Facts, State};
 use crate::model::desired::{Desired, People};
@@ -22,7 +21,7 @@ use crate::model::token::{Phase, Token};
 use crate::store::{Fleet, LastPass, Shown};
 
 use super::readers::Version;
-use super::{Portal, PortalError, health_of};
+use super::{Portal, PortalError, View, health_of};
 
 /// So many debts are shown.
 const MOST_DEBTS: usize = 1000;
@@ -68,8 +67,22 @@ impl FleetQuery {
 /// The whole fleet as it was last counted: to look through its pages costs it once.
 pub(super) type Last = Mutex<Option<(Of, Arc<Everything>)>>;
 
-/// What it was counted of, and in which minute: time changes states, too.
-type Of = (Digest, Version, Marks, i64);
+/// What it was counted of.
+pub(super) struct Of {
+    view: Arc<View>,
+    version: Version,
+    /// Time changes states, too.
+    minute: i64,
+}
+
+impl Of {
+    fn is_same(&self, other: &Self) -> bool {
+        let revision = |of: &Self| of.view.desired().ok().map(|desired| desired.revision);
+        (revision(self), self.version, self.minute)
+            == (revision(other), other.version, other.minute)
+            && self.view.has_same_files(&other.view)
+    }
+}
 
 /// The whole fleet.
 pub(super) struct Everything {
@@ -86,8 +99,8 @@ impl Portal {
     ///
     /// # Errors
     /// It cannot be told.
-    pub fn fleet(&self, query: &FleetQuery) -> Result<FleetJson, PortalError> {
-        let (everything, revision) = self.everything()?;
+    pub fn fleet(&self, view: &Arc<View>, query: &FleetQuery) -> Result<FleetJson, PortalError> {
+        let (everything, revision) = self.everything(view)?;
         let mut counts: BTreeMap<State, usize> = BTreeMap::new();
         let mut rows = Vec::new();
         let named = query.named(&everything.services);
@@ -127,27 +140,29 @@ impl Portal {
         })
     }
 
-    fn everything(&self) -> Result<(Arc<Everything>, Digest), PortalError> {
-        let (desired, _) = self.desired()?;
-        let now = self.now();
-        let places = &self.places;
-        let files = [&places.people, &places.registry, &places.skills].map(Clone::clone);
-        let of = self.readers.version().map(|version| {
-            (desired.revision, version, marks(&files), now.as_second().div_euclid(60))
-        });
+    fn everything(&self, view: &Arc<View>) -> Result<(Arc<Everything>, Digest), PortalError> {
+        let (desired, now) = (view.desired()?, self.now());
+        let minute = now.as_second().div_euclid(60);
+        let version = self.readers.version();
+        let of = version.map(|version| Of { view: Arc::clone(view), version, minute });
         let mut last = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((counted, everything)) = &*last
-            && Some(counted) == of.as_ref()
+            && of.as_ref().is_some_and(|of| of.is_same(counted))
         {
             return Ok((Arc::clone(everything), desired.revision));
         }
-        let everything = Arc::new(self.count(&desired.all()?, now)?);
+        let everything = Arc::new(self.count(view, &desired.all()?, now)?);
         *last = of.map(|of| (of, Arc::clone(&everything)));
         Ok((everything, desired.revision))
     }
 
-    fn count(&self, desired: &Desired, now: Timestamp) -> Result<Everything, PortalError> {
-        let (registry, people) = (self.registry()?, self.people()?);
+    fn count(
+        &self,
+        view: &View,
+        desired: &Desired,
+        now: Timestamp,
+    ) -> Result<Everything, PortalError> {
+        let (registry, people) = (view.registry()?, view.people()?);
         let (actual, kept_back, last_pass) = self.readers.with(|store| {
             Ok((store.load(now, None)?, store.kept_back(None)?, store.last_pass()?))
         })?;
@@ -158,8 +173,7 @@ impl Portal {
         for kept in &kept_back {
             kept_by.entry(&kept.user).or_default().push(kept.clone());
         }
-        let world =
-            World { desired, people: &people, registry: &registry, actual: &actual, kept_by };
+        let world = World { desired, people, registry, actual: &actual, kept_by };
         let services = registry.entries.keys().map(|id| {
             let (status, message) = health_of(health.as_ref(), id);
             let figures = fleet.as_ref().and_then(|fleet| fleet.services.get(id));

@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::Row;
-
 use super::load::{and_of, values};
 use super::{Store, StoreError};
 use crate::model::actual::Actual;
@@ -11,17 +9,7 @@ use crate::model::home::LaptopSeen;
 use crate::model::name::{AccountName, UserId};
 
 impl Store {
-    /// A user's laptops, and which generation of the user's files each of them last said that it
-    /// holds; when it said so, to within a day.
-    ///
-    /// # Errors
-    /// The database's, or a row that this program did not write.
-    pub fn laptops(&self, user: &UserId) -> Result<Vec<LaptopSeen>, StoreError> {
-        let sql = "SELECT laptop, generation, at FROM laptop WHERE user = ?1 ORDER BY laptop";
-        self.collect(sql, [user.as_str()], |row| self.laptop(row, 0))
-    }
-
-    /// Every user's; with `only`, of these users.
+    /// What the laptops of every user hold, each user's in order; with `only`, of these users.
     pub(super) fn load_laptops(
         &self,
         only: Option<&BTreeSet<UserId>>,
@@ -31,21 +19,18 @@ impl Store {
             and_of(only)
         );
         let rows = self.collect(&sql, values(only), |row| {
-            Ok((self.parse(row, 0, "user id")?, self.laptop(row, 1)?))
+            let seen = LaptopSeen {
+                laptop: self.parse(row, 1, "laptop id")?,
+                generation: self.number(row, 2)?,
+                at: self.time(row, 3)?,
+            };
+            Ok((self.parse(row, 0, "user id")?, seen))
         })?;
         let mut all: BTreeMap<UserId, Vec<LaptopSeen>> = BTreeMap::new();
         for (user, laptop) in rows {
             all.entry(user).or_default().push(laptop);
         }
         Ok(all)
-    }
-
-    fn laptop(&self, row: &Row<'_>, first: usize) -> Result<LaptopSeen, StoreError> {
-        Ok(LaptopSeen {
-            laptop: self.parse(row, first, "laptop id")?,
-            generation: self.number(row, first + 1)?,
-            at: self.time(row, first + 2)?,
-        })
     }
 
     /// Takes over what the homes of these users showed, and writes down where that changed.

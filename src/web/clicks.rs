@@ -87,7 +87,9 @@ pub(super) async fn offboard(
     Body(body): Body<OffboardJson>,
 ) -> Result<Done, Problem> {
     who.must_be_admin()?;
-    let (edit, message) = web.ask(move |portal| portal.offboarding(&who, &body.user)).await?;
+    let view = web.portal.view().await?;
+    let edit = web.ask(move |portal| portal.offboarding(&view, &who, &body.user));
+    let (edit, message) = edit.await?;
     let done = web.portal.make_for_another(edit, message, expected).await?;
     Ok(answer(StatusCode::ACCEPTED, done))
 }
@@ -104,7 +106,8 @@ pub(super) async fn approve(
     Body(body): Body<ApproveJson>,
 ) -> Result<Done, Problem> {
     who.must_be_admin()?;
-    let done = web.ask(move |portal| portal.approve(&who, body.digest)).await?;
+    let view = web.portal.view().await?;
+    let done = web.ask(move |portal| portal.approve(&view, &who, body.digest)).await?;
     Ok(answer(StatusCode::ACCEPTED, done))
 }
 
@@ -119,10 +122,9 @@ async fn clicked(
     expected: Option<Digest>,
     patience: Duration,
 ) -> Result<Done, Problem> {
-    let (asker, wanted) = (who.clone(), click.clone());
-    let edit = web.ask(move |portal| portal.clicked(&asker, &wanted)).await?;
+    let edit = web.portal.clicked(&who, &click).await?;
     let edited = web.portal.make(edit, expected).await?;
-    let (is_done, done) = followed(web, who, click, edited, patience).await?;
+    let (is_done, done) = followed(web, &who, &click, edited, patience).await;
     let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(answer(status, done))
 }
@@ -130,11 +132,11 @@ async fn clicked(
 /// Waits for what follows from an edit: whether it has come, and how things stand then.
 async fn followed(
     web: &Web,
-    who: Known,
-    click: Click,
+    who: &Known,
+    click: &Click,
     edited: Edited,
     patience: Duration,
-) -> Result<(bool, DoneJson), Problem> {
+) -> (bool, DoneJson) {
     let until = Instant::now() + patience;
     let mut changes = web.portal.changes();
     let mut stop = web.stop.clone();
@@ -142,11 +144,10 @@ async fn followed(
     let mut is_over = !waits;
     loop {
         changes.mark_unchanged();
-        let (asker, clicked) = (who.clone(), click.clone());
         let Followed { done, is_done, goes_on } =
-            web.ask(move |portal| Ok(portal.followed(&asker, &clicked, edited, waits))).await?;
+            web.portal.followed(who, click, edited, waits).await;
         if is_done || !goes_on || is_over {
-            return Ok((is_done && waits, done));
+            return (is_done && waits, done);
         }
         is_over = tokio::select! {
             told = timeout_at(until, changes.changed()) => !matches!(told, Ok(Ok(()))),

@@ -46,8 +46,7 @@ pub(super) async fn events(
         Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(10)
     })?;
     // Who cannot be shown anything is told so at once.
-    let asker = who.clone();
-    web.ask(move |portal| portal.card(&asker)).await?;
+    web.portal.card(&who).await?;
     let viewer = Viewer {
         changes: web.portal.changes(),
         stop: web.stop.clone(),
@@ -92,9 +91,8 @@ impl Viewer {
                 return None;
             }
             self.changes.mark_unchanged();
-            let who = self.who.clone();
             // While it cannot be told, what was shown last stands.
-            let Ok(card) = self.web.ask(move |portal| portal.card(&who)).await else {
+            let Ok(card) = self.web.portal.card(&self.who).await else {
                 if *self.stop.borrow() || Instant::now() > self.ends {
                     return None;
                 }

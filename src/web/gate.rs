@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use super::problem::Problem;
 use super::{HostName, Web};
 use crate::identity::{By, Peer, Refused};
-use crate::portal::Known;
+use crate::portal::{Known, PortalError};
 
 /// What a page of ours may do: nothing that does not come from here.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -137,11 +137,11 @@ pub(super) async fn identified(
             return Err(NotIn::CannotTell(problem));
         }
     };
-    let email = asker.email.clone();
-    match web.ask(move |portal| portal.known(&email)).await {
-        Ok(Some(known)) => Ok((known, asker.by)),
-        Ok(None) => Err(NotIn::Unknown(asker.email.to_string())),
-        Err(problem) => Err(NotIn::CannotTell(problem)),
+    let cannot_tell = |error: PortalError| NotIn::CannotTell(error.into());
+    let view = web.portal.view().await.map_err(cannot_tell)?;
+    match web.portal.known(&view, &asker.email).map_err(cannot_tell)? {
+        Some(known) => Ok((known, asker.by)),
+        None => Err(NotIn::Unknown(asker.email.to_string())),
     }
 }
 

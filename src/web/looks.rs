@@ -31,7 +31,7 @@ pub(super) async fn card(
     State(web): State<Arc<Web>>,
     Extension(who): Extension<Known>,
 ) -> Result<([(HeaderName, String); 1], Json<CardJson>), Problem> {
-    let card = web.ask(move |portal| portal.card(&who)).await?;
+    let card = web.portal.card(&who).await?;
     Ok(([(header::ETAG, format!("\"{}\"", card.revision))], Json(card)))
 }
 
@@ -51,7 +51,8 @@ pub(super) async fn health(
     let id: ServiceId = id
         .parse()
         .map_err(|_| Problem::new(StatusCode::NOT_FOUND, "There is no service of that id."))?;
-    Ok(Json(web.ask(move |portal| portal.health(&id)).await?))
+    let view = web.portal.view().await?;
+    Ok(Json(web.ask(move |portal| portal.health(&view, &id)).await?))
 }
 
 /// Which part of the fleet is asked for.
@@ -110,7 +111,8 @@ pub(super) async fn fleet(
         page: page.unwrap_or(1).max(1),
         per_page: per_page.unwrap_or(PER_PAGE).clamp(1, MOST_PER_PAGE),
     };
-    Ok(Json(web.ask(move |portal| portal.fleet(&query)).await?))
+    let view = web.portal.view().await?;
+    Ok(Json(web.ask(move |portal| portal.fleet(&view, &query)).await?))
 }
 
 /// The plan of the last pass of everything. For administrators.

@@ -109,7 +109,8 @@ async fn fleet(
 async fn icon(State(web): State<Arc<Web>>, Part(file): Part) -> Result<Response, Problem> {
     let id: Option<ServiceId> = file.strip_suffix(".svg").and_then(|id| id.parse().ok());
     let id = id.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "There is no such picture."))?;
-    let icon = web.ask(move |portal| portal.icon(&id)).await?;
+    let view = web.portal.view().await?;
+    let icon = web.ask(move |portal| portal.icon(&view, &id)).await?;
     let headers = [
         (header::CONTENT_TYPE, "image/svg+xml"),
         (header::CACHE_CONTROL, "private, max-age=300"),

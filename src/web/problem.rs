@@ -78,6 +78,7 @@ impl From<PortalError> for Problem {
             Error::NotAllowed(_) => Self::new(StatusCode::FORBIDDEN, error.to_string()),
             Error::NotNow(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
             Error::Refused(refused) => Self::of_edit(refused),
+            Error::Stopping => Self::stopping(),
             Error::File(_) => Self::new(StatusCode::NOT_FOUND, "There is no such file."),
         }
     }

@@ -1,0 +1,194 @@
+//! What the portal's files say: looked at for all who ask at about the same time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::PortalError;
+use super::desired_text::DesiredText;
+use crate::causes::chain;
+use crate::desired_file::{DesiredFile, LoadError, Written};
+use crate::file_marks::Kept;
+use crate::model::desired::People;
+use crate::model::registry::Registry;
+use crate::observe::{self, IntentError, Places};
+use crate::registry_dir::{self, DirError};
+
+/// For so long after a look the files count as they were.
+const TRUST: Duration = Duration::from_millis(20);
+
+/// What the files say, each that can be read.
+#[derive(Clone)]
+pub struct View {
+    people: Result<Arc<People>, Arc<IntentError>>,
+    registry: Result<Arc<Registry>, Arc<DirError>>,
+    /// Or the last good one.
+    desired: Result<Arc<DesiredText>, Arc<LoadError>>,
+    /// What is wrong with the present one: not for everybody's eyes, since it may name others.
+    notice: Option<String>,
+}
+
+impl View {
+    pub(super) fn people(&self) -> Result<&People, PortalError> {
+        self.people.as_deref().map_err(|error| PortalError::People(Arc::clone(error)))
+    }
+
+    pub(super) fn registry(&self) -> Result<&Registry, PortalError> {
+        self.registry.as_deref().map_err(|error| PortalError::Registry(Arc::clone(error)))
+    }
+
+    pub(super) fn desired(&self) -> Result<&DesiredText, PortalError> {
+        self.desired.as_deref().map_err(|error| PortalError::Desired(Arc::clone(error)))
+    }
+
+    /// Whether both were made from the same reading of the files, but for the desired state's.
+    pub(super) fn has_same_files(&self, other: &Self) -> bool {
+        match ((&self.people, &other.people), (&self.registry, &other.registry)) {
+            ((Ok(people), Ok(others)), (Ok(registry), Ok(other))) => {
+                Arc::ptr_eq(people, others) && Arc::ptr_eq(registry, other)
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
+    }
+}
+
+/// The files, and what they said last.
+pub(super) struct Views {
+    people: Kept<People>,
+    registry: Kept<Registry>,
+    /// Or what is wrong with it, for as long as it is as it is.
+    desired: Kept<Result<Arc<DesiredText>, Arc<LoadError>>>,
+    last: Mutex<Last>,
+    /// Held by who looks, and by who knows better: an older look never takes the place of a newer one.
+    looking: Arc<tokio::sync::Mutex<()>>,
+    places: Places,
+    clock: fn() -> Timestamp,
+}
+
+#[derive(Default)]
+struct Last {
+    view: Option<(Instant, Arc<View>)>,
+    /// The last one that could be used.
+    desired: Option<Arc<DesiredText>>,
+}
+
+impl Views {
+    pub(super) fn new(places: Places, clock: fn() -> Timestamp) -> Self {
+        Self {
+            people: Kept::new(vec![places.people.clone()]),
+            registry: Kept::new(vec![places.registry.clone(), places.skills.clone()]),
+            desired: Kept::new(vec![places.desired.clone()]),
+            last: Mutex::default(),
+            looking: Arc::default(),
+            places,
+            clock,
+        }
+    }
+
+    /// What the files say now. Where they were looked at a moment ago, nothing is waited for.
+    ///
+    /// # Errors
+    /// The portal is being stopped.
+    pub(super) async fn now(self: &Arc<Self>) -> Result<Arc<View>, PortalError> {
+        if let Some(view) = self.fresh() {
+            return Ok(view);
+        }
+        // It goes along: who asks may go away before the look ends.
+        let looking = Arc::clone(&self.looking).lock_owned().await;
+        if let Some(view) = self.fresh() {
+            return Ok(view);
+        }
+        let views = Arc::clone(self);
+        let look = move || {
+            let view = views.look();
+            drop(looking);
+            view
+        };
+        tokio::task::spawn_blocking(look).await.map_err(|_| PortalError::Stopping)
+    }
+
+    /// What was written to the desired state just now is what it says. Not from a thread that answers.
+    pub(super) fn was_written(&self, written: Written) {
+        let meta = written.meta.clone();
+        let desired = DesiredText::of(written).map(Arc::new);
+        let _looking = self.looking.blocking_lock();
+        let mut last = self.last();
+        let Some(desired) = desired else {
+            last.view = None;
+            return;
+        };
+        last.desired = Some(Arc::clone(&desired));
+        if let Some((_, view)) = &mut last.view {
+            *view = Arc::new(View {
+                desired: Ok(Arc::clone(&desired)),
+                notice: None,
+                ..View::clone(view)
+            });
+        }
+        self.desired.put(&meta, Ok(desired));
+    }
+
+    /// Something is known to have changed: the next who asks looks.
+    pub(super) async fn forget(&self) {
+        let _looking = self.looking.lock().await;
+        self.last().view = None;
+    }
+
+    fn fresh(&self) -> Option<Arc<View>> {
+        let last = self.last();
+        let (looked, view) = last.view.as_ref()?;
+        (looked.elapsed() < TRUST).then(|| Arc::clone(view))
+    }
+
+    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self) -> Arc<View> {
+        let looked = Instant::now();
+        let places = &self.places;
+        let people = self.people.get(|| observe::people(&places.people)).map_err(Arc::new);
+        let load = || registry_dir::load(&places.registry, &places.skills);
+        let registry = self.registry.get(|| load().map(|loaded| loaded.registry));
+        let (desired, notice) = self.look_at_desired();
+        let view = Arc::new(View { people, registry: registry.map_err(Arc::new), desired, notice });
+        self.last().view = Some((looked, Arc::clone(&view)));
+        view
+    }
+
+    /// The desired state, or the last good one and what is wrong with the present one.
+    fn look_at_desired(&self) -> (Result<Arc<DesiredText>, Arc<LoadError>>, Option<String>) {
+        let file = DesiredFile::new(&self.places.desired);
+        let read = || match DesiredText::read(&file, (self.clock)()) {
+            Ok(desired) => Ok(Ok(Arc::new(desired))),
+            // That is so until the file is another one: it is not read again for each who asks.
+            Err(error @ (LoadError::Invalid { .. } | LoadError::CutOff { .. })) => {
+                Ok(Err(Arc::new(error)))
+            }
+            Err(error) => Err(Arc::new(error)),
+        };
+        let desired = self.desired.get(read).and_then(|kept| (*kept).clone());
+        let last = &mut self.last().desired;
+        match desired {
+            Ok(desired) => {
+                *last = Some(Arc::clone(&desired));
+                (Ok(desired), None)
+            }
+            Err(error) => {
+                let notice = match *error {
+                    LoadError::Settling { .. } => None,
+                    _ => Some(chain(&*error)),
+                };
+                match last {
+                    Some(last) => (Ok(Arc::clone(last)), notice),
+                    None => (Err(error), None),
+                }
+            }
+        }
+    }
+}
