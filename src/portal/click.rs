@@ -169,7 +169,7 @@ impl Portal {
         let desired = view.desired()?;
         let has_keys = !self.readers.with(|store| store.of_user(user))?.tokens.is_empty();
         let has_any = has_keys || !desired.user(user)?.connections.is_empty();
-        if !has_any && !desired.has(user) && view.people()?.person(user).is_err() {
+        if !has_any && !desired.has(user)? && view.people()?.person(user).is_err() {
             return Err(PortalError::Nobody(user.clone()));
         }
         let message = if has_any {

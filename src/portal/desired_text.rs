@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 
 use super::PortalError;
-use crate::desired_file::{DesiredFile, LoadError, Loaded, Written};
+use crate::desired_file::{DesiredFile, LoadError};
 use crate::model::desired::{Desired, DesiredUser, Wish};
 use crate::model::digest::Digest;
 use crate::model::name::{ServiceId, UserId};
@@ -17,16 +18,27 @@ use crate::model::yaml::YamlError;
 pub(super) struct DesiredText {
     pub(super) revision: Digest,
     text: String,
-    users: Users,
+    /// Found out by the first who asks: who writes does not wait for it.
+    users: OnceLock<Result<Users, YamlError>>,
 }
 
-/// Where each user's lines are.
-type Lines = HashMap<Box<str>, Range<usize>>;
-
 enum Users {
-    Lines(Lines),
+    /// Where each user's lines are.
+    Lines(HashMap<Box<str>, Range<usize>>),
     /// Of a file in another form than the usual: all of it.
     All(Desired),
+}
+
+impl Users {
+    fn find(text: &str) -> Result<Self, YamlError> {
+        Ok(match user_blocks::scan(text) {
+            Some(Layout::Blocks { users, .. }) => {
+                Self::Lines(users.into_iter().map(|b| (b.user.into(), b.range)).collect())
+            }
+            Some(Layout::Nobody { .. }) => Self::Lines(HashMap::new()),
+            None => Self::All(Desired::parse(text)?),
+        })
+    }
 }
 
 impl DesiredText {
@@ -34,17 +46,18 @@ impl DesiredText {
     /// It cannot be read, or may not be believed.
     pub(super) fn read(file: &DesiredFile, now: Timestamp) -> Result<Self, LoadError> {
         let (text, revision) = file.read_text(now)?;
-        if let Some(lines) = lines(&text) {
-            return Ok(Self { revision, text, users: Users::Lines(lines) });
-        }
-        let Loaded { desired, text, revision, .. } = file.read(now)?;
-        Ok(Self { revision, text, users: Users::All(desired) })
+        let desired = Self::of(text, revision);
+        desired.users.get_or_init(|| Users::find(&desired.text));
+        Ok(desired)
     }
 
-    /// Of a file that was written just now; none: it is in another form than the usual, to be read.
-    pub(super) fn of(written: Written) -> Option<Self> {
-        let Written { text, revision, .. } = written;
-        Some(Self { revision, users: Users::Lines(lines(&text)?), text })
+    /// A text that is known to be right.
+    pub(super) fn of(text: String, revision: Digest) -> Self {
+        Self { revision, text, users: OnceLock::new() }
+    }
+
+    fn users(&self) -> Result<&Users, YamlError> {
+        self.users.get_or_init(|| Users::find(&self.text)).as_ref().map_err(Clone::clone)
     }
 
     /// What it says of a user; of somebody who is not in it: nothing is wanted.
@@ -52,7 +65,7 @@ impl DesiredText {
     /// # Errors
     /// As [`DesiredText::all`].
     pub(super) fn user(&self, id: &UserId) -> Result<DesiredUser, YamlError> {
-        let user = match &self.users {
+        let user = match self.users()? {
             Users::All(desired) => desired.users.get(id).cloned(),
             Users::Lines(lines) => match lines.get(id.as_str()) {
                 Some(range) => user_blocks::read_lines(&self.text[range.clone()])?.users.remove(id),
@@ -75,11 +88,14 @@ impl DesiredText {
     }
 
     /// Whether it names this user.
-    pub(super) fn has(&self, id: &UserId) -> bool {
-        match &self.users {
+    ///
+    /// # Errors
+    /// As [`DesiredText::all`].
+    pub(super) fn has(&self, id: &UserId) -> Result<bool, YamlError> {
+        Ok(match self.users()? {
             Users::All(desired) => desired.users.contains_key(id),
             Users::Lines(lines) => lines.contains_key(id.as_str()),
-        }
+        })
     }
 
     /// All of it.
@@ -87,18 +103,9 @@ impl DesiredText {
     /// # Errors
     /// It is wrong, though it was believed when it was read.
     pub(super) fn all(&self) -> Result<Desired, YamlError> {
-        match &self.users {
+        match self.users()? {
             Users::All(desired) => Ok(desired.clone()),
             Users::Lines(_) => Desired::parse(&self.text),
         }
-    }
-}
-
-fn lines(text: &str) -> Option<Lines> {
-    match user_blocks::scan(text)? {
-        Layout::Blocks { users, .. } => {
-            Some(users.into_iter().map(|block| (block.user.into(), block.range)).collect())
-        }
-        Layout::Nobody { .. } => Some(Lines::new()),
     }
 }

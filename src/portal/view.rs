@@ -114,14 +114,10 @@ impl Views {
 
     /// What was written to the desired state just now is what it says. Not from a thread that answers.
     pub(super) fn was_written(&self, written: Written) {
-        let meta = written.meta.clone();
-        let desired = DesiredText::of(written).map(Arc::new);
+        let Written { text, revision, meta } = written;
+        let desired = Arc::new(DesiredText::of(text, revision));
         let _looking = self.looking.blocking_lock();
         let mut last = self.last();
-        let Some(desired) = desired else {
-            last.view = None;
-            return;
-        };
         last.desired = Some(Arc::clone(&desired));
         if let Some((_, view)) = &mut last.view {
             *view = Arc::new(View {
