@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 /// What tells one state of a file from another: device, inode, size, time of change in
 /// nanoseconds.
-type Mark = (u64, u64, u64, i128);
+pub type Mark = (u64, u64, u64, i128);
 
 /// The grain of the clock that file systems write down, and more, in nanoseconds.
 const GRAIN: i128 = 20_000_000;
@@ -37,7 +37,9 @@ pub fn marks(paths: &[PathBuf]) -> Marks {
     all
 }
 
-fn mark(meta: &Metadata) -> Mark {
+/// The mark of one file.
+#[must_use]
+pub fn mark(meta: &Metadata) -> Mark {
     let time = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
     (meta.dev(), meta.ino(), meta.size(), time)
 }

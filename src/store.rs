@@ -119,6 +119,18 @@ pub enum StoreError {
     IllegalMove(#[from] crate::model::token::IllegalMove),
 }
 
+impl StoreError {
+    /// Whether a row is to blame, and others may be read all the same.
+    #[must_use]
+    pub fn is_of_a_row(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Database { source, .. } => source.sqlite_error().is_none(),
+            _ => false,
+        }
+    }
+}
+
 /// The state, open.
 pub struct Store {
     connection: Connection,

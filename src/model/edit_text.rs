@@ -191,7 +191,7 @@ impl Edits<'_> {
     }
 
     /// The same, if this program wrote the lines as they are: then there is nothing in them to keep,
-    /// and they are written anew, which takes a tenth of the time.
+    /// and they are written anew, which is quicker.
     fn rewritten(&self, id: &UserId, indent: &str, lines: &str) -> Option<String> {
         let written = |of: &Desired| {
             of.users.get(id).map(|user| written(id, user, indent, self.line_break()))

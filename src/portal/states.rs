@@ -86,9 +86,10 @@ fn answer(readers: &Readers, mut batch: Vec<Asked>) {
         }
         Err(error) => Arc::new(error),
     };
+    // A row that is damaged is one person's trouble.
+    let one_by_one = users.len() > 1 && error.is_of_a_row();
     for asked in batch {
-        // A row that is damaged is one person's trouble.
-        if users.len() > 1 {
+        if one_by_one {
             answer(readers, vec![asked]);
         } else {
             asked.tell(Err(Arc::clone(&error)));

@@ -1,6 +1,6 @@
 //! What the portal's files say: looked at for all who ask at about the same time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -9,13 +9,13 @@ use super::PortalError;
 use super::desired_text::DesiredText;
 use crate::causes::chain;
 use crate::desired_file::{DesiredFile, LoadError, Written};
-use crate::file_marks::Kept;
+use crate::file_marks::{Kept, Marks, mark, marks};
 use crate::model::desired::People;
 use crate::model::registry::Registry;
 use crate::observe::{self, IntentError, Places};
 use crate::registry_dir::{self, DirError};
 
-/// For so long after a look the files count as they were.
+/// For so long after a look the registry counts as it was: two directories full of files.
 const TRUST: Duration = Duration::from_millis(20);
 
 /// What the files say, each that can be read.
@@ -72,9 +72,17 @@ pub(super) struct Views {
 
 #[derive(Default)]
 struct Last {
-    view: Option<(Instant, Arc<View>)>,
+    look: Option<Look>,
     /// The last one that could be used.
     desired: Option<Arc<DesiredText>>,
+}
+
+/// What was seen when.
+struct Look {
+    at: Instant,
+    /// The marks of the files that say who may do what.
+    marks: Marks,
+    view: Arc<View>,
 }
 
 impl Views {
@@ -90,7 +98,7 @@ impl Views {
         }
     }
 
-    /// What the files say now. Where they were looked at a moment ago, nothing is waited for.
+    /// What the files say now. Where none of them has to be read, nothing is waited for.
     ///
     /// # Errors
     /// The portal is being stopped.
@@ -119,11 +127,12 @@ impl Views {
         let _looking = self.looking.blocking_lock();
         let mut last = self.last();
         last.desired = Some(Arc::clone(&desired));
-        if let Some((_, view)) = &mut last.view {
-            *view = Arc::new(View {
+        if let Some(look) = &mut last.look {
+            look.marks.insert(self.places.desired.clone(), mark(&meta));
+            look.view = Arc::new(View {
                 desired: Ok(Arc::clone(&desired)),
                 notice: None,
-                ..View::clone(view)
+                ..View::clone(&look.view)
             });
         }
         self.desired.put(&meta, Ok(desired));
@@ -132,28 +141,35 @@ impl Views {
     /// Something is known to have changed: the next who asks looks.
     pub(super) async fn forget(&self) {
         let _looking = self.looking.lock().await;
-        self.last().view = None;
+        self.last().look = None;
     }
 
     fn fresh(&self) -> Option<Arc<View>> {
         let last = self.last();
-        let (looked, view) = last.view.as_ref()?;
-        (looked.elapsed() < TRUST).then(|| Arc::clone(view))
+        let look = last.look.as_ref()?;
+        let is_fresh = look.at.elapsed() < TRUST && look.marks == self.marks();
+        is_fresh.then(|| Arc::clone(&look.view))
     }
 
-    fn last(&self) -> std::sync::MutexGuard<'_, Last> {
+    /// Whatever is written down of who may do what counts at once.
+    fn marks(&self) -> Marks {
+        marks(&[self.places.people.clone(), self.places.desired.clone()])
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn look(&self) -> Arc<View> {
-        let looked = Instant::now();
+        // Before they are read: what changes meanwhile is looked at again.
+        let (at, marks) = (Instant::now(), self.marks());
         let places = &self.places;
         let people = self.people.get(|| observe::people(&places.people)).map_err(Arc::new);
         let load = || registry_dir::load(&places.registry, &places.skills);
         let registry = self.registry.get(|| load().map(|loaded| loaded.registry));
         let (desired, notice) = self.look_at_desired();
         let view = Arc::new(View { people, registry: registry.map_err(Arc::new), desired, notice });
-        self.last().view = Some((looked, Arc::clone(&view)));
+        self.last().look = Some(Look { at, marks, view: Arc::clone(&view) });
         view
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::net::UnixStream;
+use std::thread;
 
 use serde_json::{Value, json};
 use service_connector::example_service::{Fault, Kind, On};
@@ -232,6 +233,27 @@ fn a_state_that_cannot_be_read_is_never_shown_as_an_empty_one() {
     assert_eq!((&done["ok"], &done["state"]), (&json!(true), &Value::Null));
     scene.pass(0);
     assert_eq!(door.service("john", "crm")["state"], "connected");
+}
+
+#[test]
+fn a_damaged_row_of_one_person_is_nobody_elses_trouble() {
+    let scene = Scene::new();
+    scene.connect("john", Kind::Crm);
+    scene.connect("eva", Kind::Crm);
+    scene.pass(0);
+    let door = Door::open_with(&scene, &[], "");
+    let damage = "UPDATE installed SET env = 'no digest' WHERE user = 'eva'";
+    scene.database().execute(damage, []).unwrap();
+    // Many at once, so that they are read about together.
+    let look = |user: &str, status: u16| {
+        (0..40).for_each(|_| drop(door.get(user, API).expect(status)));
+    };
+    thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| look("john", 200));
+            threads.spawn(|| look("eva", 503));
+        }
+    });
 }
 
 #[test]
