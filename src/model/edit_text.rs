@@ -6,7 +6,7 @@
 //! must mean the old state with the changes, and nothing else.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::str::FromStr;
 
@@ -66,7 +66,8 @@ pub fn edit(text: &str, changes: &[Change], trusted: bool) -> Result<EditedText,
     let whole = !trusted || text.len() <= user_blocks::SMALL || layout.is_none();
     let before = match &layout {
         Some(layout) if !whole => {
-            layout.read(text, |user| changes.iter().any(|c| c.user().as_str() == user))?
+            let touched: HashSet<&str> = changes.iter().map(|c| c.user().as_str()).collect();
+            layout.read(text, |user| touched.contains(user))?
         }
         _ => Desired::parse(text)?,
     }
@@ -121,13 +122,16 @@ impl Edits<'_> {
     }
 
     fn in_blocks(&self, indent: &str, users: &[Block<'_>]) -> Result<String, EditTextError> {
-        let blocks: BTreeMap<&str, &Block<'_>> =
-            users.iter().map(|block| (block.user, block)).collect();
+        let known = self.changed().filter(|(_, before)| before.is_some());
+        let mut known: HashMap<&str, &UserId> = known.map(|(id, _)| (id.as_str(), id)).collect();
         let mut pieces = Vec::new();
-        for (id, _) in self.changed().filter(|(_, before)| before.is_some()) {
-            let block = blocks.get(id.as_str()).ok_or_else(|| self.form(id))?;
+        for block in users {
+            let Some(id) = known.remove(block.user) else { continue };
             let edited = self.block(id, indent, &self.text[block.range.clone()]);
             pieces.push((block.range.clone(), edited.ok_or_else(|| self.form(id))?));
+        }
+        if let Some(id) = known.into_values().next() {
+            return Err(self.form(id));
         }
         if let Some(last) = users.last() {
             let end = last.range.end;
@@ -135,8 +139,6 @@ impl Edits<'_> {
             self.prove_new(&new)?;
             pieces.push((end..end, new));
         }
-        // The last user's own edit goes before what is added behind it: the sort is stable.
-        pieces.sort_by_key(|(range, _)| range.start);
         let mut edited = String::with_capacity(self.text.len() + 256);
         let mut at = 0;
         for (range, piece) in pieces {

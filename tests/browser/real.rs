@@ -8,7 +8,7 @@ use service_connector::example_service::{Fault, Kind, On};
 use crate::chrome::Chrome;
 use crate::clicks::connect_sync_and_disconnect;
 use crate::door::{Door, PAGE};
-use crate::scene::{DAY, Scene};
+use crate::scene::{DAY, Scene, wait_until};
 
 /// The portal, with the registry's pictures and these arguments.
 fn open(scene: &Scene, args: &[&str]) -> Door {
@@ -77,6 +77,14 @@ fn the_real_fleet_is_seen_and_the_script_is_there() {
     assert!(script.body.starts_with("#!/bin/sh"), "{}", script.body);
 }
 
+/// Presses a button, and waits until the edit is made: the page shows before what it expects.
+async fn edit(scene: &Scene, chrome: &Chrome, button: &str) {
+    let text = || fs::read(scene.path("desired.yaml")).unwrap();
+    let before = text();
+    chrome.press(button).await;
+    wait_until("the edit", || text() != before);
+}
+
 #[test]
 fn each_state_is_made_to_happen_at_the_real_portal_while_somebody_looks() {
     let scene = Scene::new();
@@ -87,7 +95,7 @@ fn each_state_is_made_to_happen_at_the_real_portal_while_somebody_looks() {
         let (chrome, page) = browser_of(&door, "john").await;
         chrome.open(&page).await;
         chrome.badge("crm", "Not connected").await;
-        chrome.press("Connect CRM").await;
+        edit(&scene, &chrome, "Connect CRM").await;
         chrome.badge("crm", "Connecting").await;
         scene.pass(0);
         chrome.badge("crm", "Connected").await;
@@ -97,18 +105,18 @@ fn each_state_is_made_to_happen_at_the_real_portal_while_somebody_looks() {
         chrome.badge("crm", "Connected").await;
 
         scene.faults(Kind::Invoicing).always(On::Exchange, Fault::Status { code: 400 });
-        chrome.press("Connect Invoicing").await;
+        edit(&scene, &chrome, "Connect Invoicing").await;
         chrome.badge("invoicing", "Connecting").await;
         scene.pass(4);
         chrome.badge("invoicing", "Failed").await;
         chrome.reads("invoicing", "Tried again at").await;
         scene.faults(Kind::Invoicing).clear();
-        chrome.press("Try again Invoicing").await;
+        edit(&scene, &chrome, "Try again Invoicing").await;
         chrome.badge("invoicing", "Connecting").await;
         scene.pass(0);
         chrome.badge("invoicing", "Connected").await;
         chrome.press("Disconnect Invoicing").await;
-        chrome.press("Disconnect").await;
+        edit(&scene, &chrome, "Disconnect").await;
         chrome.badge("invoicing", "Disconnecting").await;
         scene.pass(0);
         chrome.badge("invoicing", "Not connected").await;
@@ -119,7 +127,7 @@ fn each_state_is_made_to_happen_at_the_real_portal_while_somebody_looks() {
         for user in others {
             scene.connect(user, Kind::PurchaseOrders);
         }
-        chrome.press("Connect Purchase Orders").await;
+        edit(&scene, &chrome, "Connect Purchase Orders").await;
         scene.pass(4);
         chrome.badge("purchase_orders", "Service down").await;
         chrome.reads("purchase_orders", "Tried again at").await;
