@@ -8,7 +8,7 @@
 
 mod lock;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
@@ -20,7 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use crate::desired_error::{EditError, LoadError};
 use crate::desired_history::{Entry, History, HistoryError};
 use crate::model::change::{Change, ChangeError};
-use crate::model::desired::Desired;
+use crate::model::desired::{Desired, DesiredUser};
 use crate::model::digest::Digest;
 use crate::model::edit_text::{self, EditTextError};
 use crate::model::name::UserId;
@@ -84,8 +84,6 @@ pub struct Batch {
     pub outcomes: Vec<Result<bool, ChangeError>>,
     /// When the history says that this was.
     pub at: Timestamp,
-    /// The file, if it had to be changed.
-    pub written: Option<Written>,
 }
 
 /// The file as it was written.
@@ -95,6 +93,10 @@ pub struct Written {
     pub text: String,
     /// The digest of its bytes.
     pub revision: Digest,
+    /// What it was before.
+    pub before: Digest,
+    /// What it says of the users whom the edits are about, as far as it names them.
+    pub users: BTreeMap<UserId, DesiredUser>,
     /// The new file's metadata, once it was in place: whether it still is there is for the reader
     /// to see.
     pub meta: fs::Metadata,
@@ -218,6 +220,21 @@ impl DesiredFile {
         expected: Option<Digest>,
         now: Timestamp,
     ) -> Result<Batch, EditError> {
+        self.edit_batch_and_show(edits, expected, now, |_| {})
+    }
+
+    /// The same. As soon as everybody who reads the file sees the edits, `show` is called: not yet
+    /// durable, and even if that then fails.
+    ///
+    /// # Errors
+    /// As [`DesiredFile::edit_batch`].
+    pub fn edit_batch_and_show(
+        &self,
+        edits: &[Edit],
+        expected: Option<Digest>,
+        now: Timestamp,
+        show: impl FnOnce(Written),
+    ) -> Result<Batch, EditError> {
         let _lock = self.lock()?;
         let raw = self.raw()?;
         if expected.is_some_and(|expected| expected != raw.revision) {
@@ -245,17 +262,23 @@ impl DesiredFile {
         }
         let Some(text) = edited.text else {
             let (revision, outcomes) = (raw.revision, edited.outcomes);
-            return Ok(Batch { revision, outcomes, at: now, written: None });
+            return Ok(Batch { revision, outcomes, at: now });
         };
         let done: Vec<_> =
             edits.iter().zip(&edited.outcomes).filter(|(_, o)| **o == Ok(true)).collect();
         let what: Vec<String> = done.iter().map(|(edit, _)| edit.change.to_string()).collect();
         let lines = done.iter().zip(&what).map(|((edit, _), what)| (edit.who.as_str(), &**what));
         let new = Raw { revision: Digest::of(&text), text, meta: raw.meta };
+        let revision = new.revision;
         let meta = self.replace(&new, &lines.collect::<Vec<_>>(), now)?;
-        let written = Written { text: new.text, revision: new.revision, meta };
-        let (revision, outcomes) = (new.revision, edited.outcomes);
-        Ok(Batch { revision, outcomes, at: now, written: Some(written) })
+        let (before, users) = (raw.revision, edited.users);
+        show(Written { text: new.text, revision, before, users, meta });
+        sync_dir(&self.path).map_err(|source| EditError::Write {
+            what: "make durable the directory of",
+            path: self.path.clone(),
+            source,
+        })?;
+        Ok(Batch { revision, outcomes: edited.outcomes, at: now })
     }
 
     /// `.desired.yaml.<what>` in the same directory.
@@ -345,8 +368,8 @@ impl DesiredFile {
         self.history.record(raw.text.as_bytes(), &entries, raw.meta.permissions().mode())
     }
 
-    /// Replaces the file. The history has the revision first: a crash in between leaves the old
-    /// file, which it knows too.
+    /// Replaces the file, not yet durably. The history has the revision first: a crash in between
+    /// leaves the old file, which it knows too.
     fn replace(
         &self,
         new: &Raw,
@@ -376,9 +399,7 @@ impl DesiredFile {
             // Best effort: the next writer removes it too.
             fs::remove_file(&temp).ok();
         }
-        let meta = written?;
-        sync_dir(&self.path).map_err(failed("make durable the directory of"))?;
-        Ok(meta)
+        written
     }
 
     /// Waits for the lock, which is given back when the file is closed.

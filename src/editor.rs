@@ -42,21 +42,21 @@ struct Wanted {
 }
 
 impl Editor {
-    /// An editor of this file. `on_write` is called after each write, before anybody is told that
-    /// their edit is made. It ends with its last clone.
+    /// An editor of this file. `show` is called as soon as a write can be seen by who reads the file,
+    /// before anybody is told that their edit is made. It ends with its last clone.
     ///
     /// # Errors
     /// There is no thread to be had.
     pub fn start(
         file: DesiredFile,
         clock: fn() -> Timestamp,
-        on_write: impl Fn(Written) + Send + 'static,
+        show: impl Fn(Written) + Send + 'static,
     ) -> io::Result<Self> {
         let (ask, asked) = mpsc::channel();
         let work = move || {
             let mut queue = Queue { asked, first: None };
             while let Some(batch) = queue.next() {
-                make(&file, batch, clock, &on_write);
+                make(&file, batch, clock, &show);
             }
         };
         thread::Builder::new().name("editor".to_owned()).spawn(work)?;
@@ -102,19 +102,11 @@ impl Queue {
     }
 }
 
-fn make(
-    file: &DesiredFile,
-    batch: Vec<Wanted>,
-    clock: fn() -> Timestamp,
-    on_write: &impl Fn(Written),
-) {
+fn make(file: &DesiredFile, batch: Vec<Wanted>, clock: fn() -> Timestamp, show: &impl Fn(Written)) {
     let expected = batch.first().and_then(|wanted| wanted.expected);
     let edits: Vec<Edit> = batch.iter().map(|wanted| wanted.edit.clone()).collect();
-    match when_still(|| file.edit_batch(&edits, expected, clock())) {
+    match when_still(|| file.edit_batch_and_show(&edits, expected, clock(), show)) {
         Ok(done) => {
-            if let Some(written) = done.written {
-                on_write(written);
-            }
             for (wanted, outcome) in batch.into_iter().zip(done.outcomes) {
                 let (revision, at) = (done.revision, done.at);
                 let edited = outcome.map(|changed| Edited { revision, changed, at });
@@ -124,7 +116,7 @@ fn make(
         // Lines in an odd form are one person's trouble.
         Err(EditError::Text { .. }) if batch.len() > 1 => {
             for wanted in batch {
-                make(file, vec![wanted], clock, on_write);
+                make(file, vec![wanted], clock, show);
             }
         }
         Err(error) => {

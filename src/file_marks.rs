@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -42,6 +42,13 @@ pub fn marks(paths: &[PathBuf]) -> Marks {
 pub fn mark(meta: &Metadata) -> Mark {
     let time = i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec());
     (meta.dev(), meta.ino(), meta.size(), time)
+}
+
+/// The mark of what has this name, if it is there.
+#[must_use]
+pub fn mark_of(path: &Path) -> Option<Mark> {
+    // What is linked counts, not the link.
+    fs::metadata(path).ok().as_ref().map(mark)
 }
 
 /// Whether no file changed within the grain of the file system's clock.

@@ -134,11 +134,11 @@ impl Portal {
         let (changed, _) = watch::channel(0);
         let views = Arc::new(Views::new(places.clone(), clock));
         let (tell, seen) = (changed.clone(), Arc::clone(&views));
-        let on_write = move |written| {
+        let show = move |written| {
             seen.was_written(written);
             tell.send_modify(|times| *times += 1);
         };
-        let editor = Editor::start(DesiredFile::new(&places.desired), clock, on_write)?;
+        let editor = Editor::start(DesiredFile::new(&places.desired), clock, show)?;
         let readers = Arc::new(Readers::new(places.state.clone()));
         Ok(Self {
             states: States::start(Arc::clone(&readers))?,
@@ -311,7 +311,7 @@ fn health_of(health: Option<&Health>, id: &ServiceId) -> (HealthStatus, String) 
 struct Person<'a> {
     who: &'a Known,
     registry: &'a Registry,
-    wanted: DesiredUser,
+    wanted: Arc<DesiredUser>,
     of_user: &'a OfUser,
     laptops: Vec<LaptopJson>,
     generation: Option<u64>,

@@ -64,7 +64,7 @@ impl KeyFile {
         // A FIFO in its place must not keep a request waiting.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         let opened = rustix::fs::open(&self.path, flags, Mode::empty());
-        let file = File::from(opened.map_err(|errno| failed(errno.into()))?);
+        let mut file = File::from(opened.map_err(|errno| failed(errno.into()))?);
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
             return Err(self.unfit("it is not a file"));
@@ -74,8 +74,9 @@ impl KeyFile {
             return Err(self.unfit("it is longer than any key (16 KiB)"));
         }
         // All of it at once, so that growing leaves no copy behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(32 << 10));
-        file.take(LONGEST).read_to_end(&mut bytes).map_err(failed)?;
+        let length = usize::try_from(meta.len()).unwrap_or(0); // no longer than the longest
+        let mut bytes = Zeroizing::new(vec![0; length]);
+        file.read_exact(&mut bytes).map_err(failed)?;
         Ok(bytes)
     }
 

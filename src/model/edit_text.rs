@@ -6,7 +6,7 @@
 //! must mean the old state with the changes, and nothing else.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::str::FromStr;
 
@@ -27,6 +27,8 @@ pub struct EditedText {
     pub text: Option<String>,
     /// For each change in order, whether it changed anything.
     pub outcomes: Vec<Result<bool, ChangeError>>,
+    /// What the new text says of the users whom the changes are about, as far as it names them.
+    pub users: BTreeMap<UserId, DesiredUser>,
 }
 
 /// Why a text was not edited.
@@ -75,7 +77,7 @@ pub fn edit(text: &str, changes: &[Change], trusted: bool) -> Result<EditedText,
     let mut after = before.clone();
     let outcomes: Vec<_> = changes.iter().map(|change| change.apply(&mut after)).collect();
     if after == before {
-        return Ok(EditedText { text: None, outcomes });
+        return Ok(EditedText { text: None, outcomes, users: BTreeMap::new() });
     }
     let effective = changes.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Ok(true));
     let changes: Vec<&Change> = effective.map(|(change, _)| change).collect();
@@ -84,7 +86,8 @@ pub fn edit(text: &str, changes: &[Change], trusted: bool) -> Result<EditedText,
     if whole && Desired::parse(&edited).map(Desired::without_lines).as_ref() != Ok(&after) {
         return Err(edits.form(edits.first_changed()));
     }
-    Ok(EditedText { text: Some(edited), outcomes })
+    let users = changes.iter().filter_map(|change| after.users.remove_entry(change.user()));
+    Ok(EditedText { text: Some(edited), users: users.collect(), outcomes })
 }
 
 struct Edits<'a> {

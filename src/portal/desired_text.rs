@@ -1,13 +1,15 @@
-//! The desired state as the portal keeps it: the text, and where each user's lines are.
+//! The desired state as the portal keeps it: the text, where each user's lines are, and what was read
+//! of them.
 
 use std::collections::HashMap;
+use std::mem;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 
 use super::PortalError;
-use crate::desired_file::{DesiredFile, LoadError};
+use crate::desired_file::{DesiredFile, LoadError, Written};
 use crate::model::desired::{Desired, DesiredUser, Wish};
 use crate::model::digest::Digest;
 use crate::model::name::{ServiceId, UserId};
@@ -20,7 +22,12 @@ pub(super) struct DesiredText {
     text: String,
     /// Found out by the first who asks: who writes does not wait for it.
     users: OnceLock<Result<Users, YamlError>>,
+    /// What it says of those who were asked about, or whom an edit was about.
+    known: Mutex<HashMap<UserId, Arc<DesiredUser>>>,
 }
+
+/// What was read of so many users is kept, at most: a few kilobytes for each.
+const MOST_KNOWN: usize = 4096;
 
 enum Users {
     /// Where each user's lines are.
@@ -52,8 +59,28 @@ impl DesiredText {
     }
 
     /// A text that is known to be right.
-    pub(super) fn of(text: String, revision: Digest) -> Self {
-        Self { revision, text, users: OnceLock::new() }
+    fn of(text: String, revision: Digest) -> Self {
+        Self { revision, text, users: OnceLock::new(), known: Mutex::default() }
+    }
+
+    /// What was written just now. If it was made from `last`, all that was read of that still holds, but
+    /// for those whom the edits were about.
+    pub(super) fn written(written: Written, last: Option<&Self>) -> Self {
+        let Written { text, revision, before, users, meta: _ } = written;
+        let desired = Self::of(text, revision);
+        let mut known = desired.known();
+        if let Some(last) = last.filter(|last| last.revision == before) {
+            *known = mem::take(&mut *last.known()); // who still looks at that one reads it again
+        }
+        for (id, user) in users {
+            keep(&mut known, id, Arc::new(user));
+        }
+        drop(known);
+        desired
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<UserId, Arc<DesiredUser>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn users(&self) -> Result<&Users, YamlError> {
@@ -64,7 +91,10 @@ impl DesiredText {
     ///
     /// # Errors
     /// As [`DesiredText::all`].
-    pub(super) fn user(&self, id: &UserId) -> Result<DesiredUser, YamlError> {
+    pub(super) fn user(&self, id: &UserId) -> Result<Arc<DesiredUser>, YamlError> {
+        if let Some(user) = self.known().get(id) {
+            return Ok(Arc::clone(user));
+        }
         let user = match self.users()? {
             Users::All(desired) => desired.users.get(id).cloned(),
             Users::Lines(lines) => match lines.get(id.as_str()) {
@@ -72,7 +102,9 @@ impl DesiredText {
                 None => None,
             },
         };
-        Ok(user.unwrap_or_default())
+        let user = Arc::new(user.unwrap_or_default());
+        keep(&mut self.known(), id.clone(), Arc::clone(&user));
+        Ok(user)
     }
 
     /// What it says of one connection of a user.
@@ -84,7 +116,7 @@ impl DesiredText {
         user: &UserId,
         service: &ServiceId,
     ) -> Result<Option<Wish>, PortalError> {
-        Ok(self.user(user)?.connections.remove(service))
+        Ok(self.user(user)?.connections.get(service).cloned())
     }
 
     /// Whether it names this user.
@@ -108,4 +140,12 @@ impl DesiredText {
             Users::Lines(_) => Desired::parse(&self.text),
         }
     }
+}
+
+/// Keeps what was read of a user; none of the others', if there are too many.
+fn keep(known: &mut HashMap<UserId, Arc<DesiredUser>>, id: UserId, user: Arc<DesiredUser>) {
+    if known.len() >= MOST_KNOWN {
+        known.clear();
+    }
+    known.insert(id, user);
 }

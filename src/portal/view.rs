@@ -9,7 +9,7 @@ use super::PortalError;
 use super::desired_text::DesiredText;
 use crate::causes::chain;
 use crate::desired_file::{DesiredFile, LoadError, Written};
-use crate::file_marks::{Kept, Marks, mark, marks};
+use crate::file_marks::{Kept, Mark, mark, mark_of};
 use crate::model::desired::People;
 use crate::model::registry::Registry;
 use crate::observe::{self, IntentError, Places};
@@ -77,11 +77,17 @@ struct Last {
     desired: Option<Arc<DesiredText>>,
 }
 
+/// The marks of the files that say who may do what.
+#[derive(PartialEq)]
+struct TheirMarks {
+    people: Option<Mark>,
+    desired: Option<Mark>,
+}
+
 /// What was seen when.
 struct Look {
     at: Instant,
-    /// The marks of the files that say who may do what.
-    marks: Marks,
+    marks: TheirMarks,
     view: Arc<View>,
 }
 
@@ -122,13 +128,13 @@ impl Views {
 
     /// What was written to the desired state just now is what it says. Not from a thread that answers.
     pub(super) fn was_written(&self, written: Written) {
-        let Written { text, revision, meta } = written;
-        let desired = Arc::new(DesiredText::of(text, revision));
+        let meta = written.meta.clone();
         let _looking = self.looking.blocking_lock();
         let mut last = self.last();
+        let desired = Arc::new(DesiredText::written(written, last.desired.as_deref()));
         last.desired = Some(Arc::clone(&desired));
         if let Some(look) = &mut last.look {
-            look.marks.insert(self.places.desired.clone(), mark(&meta));
+            look.marks.desired = Some(mark(&meta));
             look.view = Arc::new(View {
                 desired: Ok(Arc::clone(&desired)),
                 notice: None,
@@ -152,8 +158,9 @@ impl Views {
     }
 
     /// Whatever is written down of who may do what counts at once.
-    fn marks(&self) -> Marks {
-        marks(&[self.places.people.clone(), self.places.desired.clone()])
+    fn marks(&self) -> TheirMarks {
+        let (people, desired) = (&self.places.people, &self.places.desired);
+        TheirMarks { people: mark_of(people), desired: mark_of(desired) }
     }
 
     fn last(&self) -> MutexGuard<'_, Last> {
