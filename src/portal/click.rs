@@ -12,6 +12,7 @@ use crate::model::name::{ServiceId, UserId};
 use crate::model::registry::{Entry, Registry, Service};
 use crate::nudge;
 
+use super::states::StateOf;
 use super::{Known, Person, Portal, PortalError, View};
 
 /// What somebody clicked.
@@ -100,19 +101,31 @@ fn readable(now: Timestamp) -> Timestamp {
 }
 
 impl Portal {
-    /// Makes an edit. It is on the disk when this returns.
+    /// Does what somebody clicked: the edit, which is on the disk when this returns, and how things
+    /// stand then.
     ///
     /// # Errors
-    /// It makes no sense, or cannot be made: nothing was changed.
-    pub async fn make(&self, edit: Edit, expected: Option<Digest>) -> Result<Edited, PortalError> {
-        Ok(self.editor.edit(edit, expected).await?)
+    /// They may not, it makes no sense, or it cannot be done: nothing was changed.
+    pub async fn click(
+        &self,
+        who: &Known,
+        click: &Click,
+        expected: Option<Digest>,
+        waits: bool,
+    ) -> Result<(Edited, Followed), PortalError> {
+        let edit = self.clicked(who, click).await?;
+        // Read while the edit is written: of what follows from it the state knows nothing before.
+        let state = self.states.of(&who.user);
+        let edited = self.editor.edit(edit, expected).await?;
+        let followed = self.follows(who, click, edited, waits, state.await.ok()).await;
+        Ok((edited, followed))
     }
 
     /// The edit that somebody clicked.
     ///
     /// # Errors
     /// They may not.
-    pub async fn clicked(&self, who: &Known, click: &Click) -> Result<Edit, PortalError> {
+    async fn clicked(&self, who: &Known, click: &Click) -> Result<Edit, PortalError> {
         let view = self.view().await?;
         let wish = || view.desired()?.wish(&who.user, click.service());
         let change = match click {
@@ -191,7 +204,7 @@ impl Portal {
         message: String,
         expected: Option<Digest>,
     ) -> Result<DoneJson, PortalError> {
-        let Edited { changed, revision, .. } = self.make(edit, expected).await?;
+        let Edited { changed, revision, .. } = self.editor.edit(edit, expected).await?;
         Ok(DoneJson { ok: true, message, state: None, changed, revision, service: None })
     }
 
@@ -231,17 +244,22 @@ impl Portal {
         })
     }
 
-    /// How things stand after an edit that was made, for who `waits` for what follows or does not. The
-    /// edit stands, whatever can be told of the rest.
-    pub async fn followed(
+    /// How things stand some time after an edit, for who waits for what follows from it.
+    pub async fn followed(&self, who: &Known, click: &Click, edited: Edited) -> Followed {
+        let state = self.states.of(&who.user).await.ok();
+        self.follows(who, click, edited, true, state).await
+    }
+
+    /// The edit stands, whatever can be told of the rest.
+    async fn follows(
         &self,
         who: &Known,
         click: &Click,
         edited: Edited,
         waits: bool,
+        state: Option<StateOf>,
     ) -> Followed {
         let view = self.view().await.ok();
-        let state = self.states.of(&who.user).await.ok();
         let person = view.as_ref().zip(state.as_ref());
         let person = person.and_then(|(view, state)| Person::new(who, view, state).ok());
         let service = person.as_ref().and_then(|person| person.connection(click.service(), self));

@@ -51,15 +51,18 @@ impl States {
         Ok(Self(ask))
     }
 
-    /// What the state holds of somebody, now or later.
+    /// What the state holds of somebody, now or later: it is read while the caller does something else.
     ///
     /// # Errors
     /// The state's, or the portal is being stopped.
-    pub(super) async fn of(&self, user: &UserId) -> Result<StateOf, PortalError> {
+    pub(super) fn of(
+        &self,
+        user: &UserId,
+    ) -> impl Future<Output = Result<StateOf, PortalError>> + use<> {
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { user: user.clone(), answer };
-        self.0.send(asked).map_err(|_| PortalError::Stopping)?;
-        Ok(answered.await.map_err(|_| PortalError::Stopping)??)
+        // Who has ended answers nobody.
+        self.0.send(Asked { user: user.clone(), answer }).ok();
+        async { Ok(answered.await.map_err(|_| PortalError::Stopping)??) }
     }
 }
 

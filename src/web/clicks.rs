@@ -14,9 +14,8 @@ use super::request::{Body, Expected, IfMatch, Params, Wait};
 use crate::api::{
     ApproveJson, ConnectJson, DoneJson, OffboardJson, ProblemJson, RotateJson, ServiceOnlyJson,
 };
-use crate::desired_file::Edited;
 use crate::model::digest::Digest;
-use crate::portal::{Click, Followed, Known};
+use crate::portal::{Click, Known};
 
 /// An answer to a change: with the revision as its tag.
 type Done = (StatusCode, [(HeaderName, String); 1], Json<DoneJson>);
@@ -122,38 +121,24 @@ async fn clicked(
     expected: Option<Digest>,
     patience: Duration,
 ) -> Result<Done, Problem> {
-    let edit = web.portal.clicked(&who, &click).await?;
-    let edited = web.portal.make(edit, expected).await?;
-    let (is_done, done) = followed(web, &who, &click, edited, patience).await;
-    let status = if is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok(answer(status, done))
-}
-
-/// Waits for what follows from an edit: whether it has come, and how things stand then.
-async fn followed(
-    web: &Web,
-    who: &Known,
-    click: &Click,
-    edited: Edited,
-    patience: Duration,
-) -> (bool, DoneJson) {
-    let until = Instant::now() + patience;
-    let mut changes = web.portal.changes();
-    let mut stop = web.stop.clone();
-    let waits = !patience.is_zero();
-    let mut is_over = !waits;
-    loop {
-        changes.mark_unchanged();
-        let Followed { done, is_done, goes_on } =
-            web.portal.followed(who, click, edited, waits).await;
-        if is_done || !goes_on || is_over {
-            return (is_done && waits, done);
-        }
+    // Before anything is looked at, so that no change is missed. Who does not wait has none looked for.
+    let changes = (!patience.is_zero()).then(|| web.portal.changes());
+    let clicked = web.portal.click(&who, &click, expected, changes.is_some());
+    let (edited, mut followed) = clicked.await?;
+    let Some(mut changes) = changes else {
+        return Ok(answer(StatusCode::ACCEPTED, followed.done));
+    };
+    let (until, mut stop) = (Instant::now() + patience, web.stop.clone());
+    let mut is_over = false;
+    while followed.goes_on && !is_over {
         is_over = tokio::select! {
             told = timeout_at(until, changes.changed()) => !matches!(told, Ok(Ok(()))),
             _ = stop.wait_for(|stop| *stop) => true,
         };
+        followed = web.portal.followed(&who, &click, edited).await;
     }
+    let status = if followed.is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok(answer(status, followed.done))
 }
 
 impl Known {
