@@ -1,6 +1,6 @@
 //! How the state has people, read together for all who are asked about at the same time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -10,14 +10,17 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 
 use super::PortalError;
-use super::readers::Readers;
+use super::readers::{Readers, Version};
 use crate::model::name::UserId;
 use crate::store::{OfUser, StoreError};
 
 /// So many are read about at once, at most.
 const MOST: usize = 64;
+/// What was read of so many is kept, at most: a few kilobytes for each.
+const MOST_KNOWN: usize = 4096;
 
-/// What the state holds of one person, and what it has seen.
+/// What the state holds of one person, and what it had seen then.
+#[derive(Clone)]
 pub(super) struct StateOf {
     pub(super) of_user: Arc<OfUser>,
     /// When the last edit was made that a pass has acted upon.
@@ -43,8 +46,9 @@ impl States {
     pub(super) fn start(readers: Arc<Readers>) -> io::Result<Self> {
         let (ask, asked) = mpsc::channel();
         let work = move || {
+            let mut seen = Seen::default();
             while let Some(batch) = next(&asked) {
-                answer(&readers, batch);
+                seen.answer(&readers, batch);
             }
         };
         thread::Builder::new().name("reader".to_owned()).spawn(work)?;
@@ -72,30 +76,66 @@ fn next(asked: &Receiver<Asked>) -> Option<Vec<Asked>> {
     Some([first].into_iter().chain(asked.try_iter()).take(MOST).collect())
 }
 
-fn answer(readers: &Readers, mut batch: Vec<Asked>) {
-    // Who has gone away need not be read about.
-    batch.retain(|asked| !asked.answer.is_closed());
-    let users: BTreeSet<UserId> = batch.iter().map(|asked| asked.user.clone()).collect();
-    let read = readers.with(|store| Ok((store.of_users(&users)?, store.last_edit_seen()?)));
-    let error = match read {
-        Ok((of_users, last_edit_seen)) => {
-            let of_users: BTreeMap<UserId, Arc<OfUser>> =
-                of_users.into_iter().map(|(user, of_user)| (user, Arc::new(of_user))).collect();
-            for asked in batch {
-                let of_user = of_users.get(&asked.user).cloned().unwrap_or_default();
-                asked.tell(Ok(StateOf { of_user, last_edit_seen }));
-            }
-            return;
+/// What was read of people, for as long as the state is the same.
+#[derive(Default)]
+struct Seen {
+    version: Option<Version>,
+    known: HashMap<UserId, StateOf>,
+}
+
+impl Seen {
+    fn answer(&mut self, readers: &Readers, mut batch: Vec<Asked>) {
+        // Who has gone away need not be read about.
+        batch.retain(|asked| !asked.answer.is_closed());
+        // Before anything is read: what changes meanwhile is read again.
+        let version = readers.version();
+        if version.is_none() || version != self.version || self.known.len() > MOST_KNOWN {
+            *self = Self { version, known: HashMap::new() };
         }
-        Err(error) => Arc::new(error),
-    };
-    // A row that is damaged is one person's trouble.
-    let one_by_one = users.len() > 1 && error.is_of_a_row();
-    for asked in batch {
-        if one_by_one {
-            answer(readers, vec![asked]);
-        } else {
-            asked.tell(Err(Arc::clone(&error)));
+        let (known, unknown): (Vec<Asked>, Vec<Asked>) =
+            batch.into_iter().partition(|asked| self.known.contains_key(&asked.user));
+        for asked in known {
+            self.tell(asked);
+        }
+        if !unknown.is_empty() {
+            self.read(readers, unknown);
+        }
+    }
+
+    fn read(&mut self, readers: &Readers, batch: Vec<Asked>) {
+        let users: BTreeSet<UserId> = batch.iter().map(|asked| asked.user.clone()).collect();
+        // Together: what a pass has made of an edit is never older than that it has seen it.
+        let read = readers.with(|store| Ok((store.of_users(&users)?, store.last_edit_seen()?)));
+        match read {
+            Ok((of_users, last_edit_seen)) => {
+                for (user, of_user) in of_users {
+                    let state = StateOf { of_user: Arc::new(of_user), last_edit_seen };
+                    self.known.insert(user, state);
+                }
+                for asked in batch {
+                    self.tell(asked);
+                }
+            }
+            // A row that is damaged is one person's trouble.
+            Err(error) if users.len() > 1 && error.is_of_a_row() => {
+                for asked in batch {
+                    self.read(readers, vec![asked]);
+                }
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                for asked in batch {
+                    asked.tell(Err(Arc::clone(&error)));
+                }
+            }
+        }
+    }
+
+    /// Answers who asked about somebody of whom it was read.
+    fn tell(&self, asked: Asked) {
+        if let Some(state) = self.known.get(&asked.user) {
+            let state = state.clone();
+            asked.tell(Ok(state));
         }
     }
 }
