@@ -5,9 +5,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::{Extension, Router};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
@@ -174,13 +177,18 @@ fn answer(
     router: &Router,
     graceful: &GracefulShutdown,
 ) {
-    let service = router.clone().layer(Extension(ConnectInfo(peer)));
+    // To each request, since a layer of the router's would be put around each of its routes anew.
+    let answering = TowerToHyperService::new(router.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        answering.call(request)
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
     let mut visit = TimeoutStream::new(visit);
     visit.set_write_timeout(Some(TAKES_NOTHING));
     let io = TokioIo::new(Box::pin(visit));
-    let connection = http.serve_connection(io, TowerToHyperService::new(service));
+    let connection = http.serve_connection(io, service);
     let connection = graceful.watch(connection);
     tokio::spawn(async move {
         // Who goes away in the middle is nobody's trouble.
