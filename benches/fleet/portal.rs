@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,9 +40,8 @@ pub fn clicks(users: usize) {
     portal.visit().click("disconnect", 0, 0); // the first reads all of a file that was made by hand
     for pace in [None, Some(PACE)] {
         let before = fsync_pair(dir.path());
-        let began = Instant::now();
-        let mut times = many_click(&portal, users, pace);
-        let rate = CLICKS as u128 * 1000 / began.elapsed().as_millis();
+        let (mut times, took) = many_click(&portal, users, pace);
+        let rate = CLICKS as u128 * 1000 / took.as_millis();
         let pair = (before + fsync_pair(dir.path())) / 2; // the disk is not always as quick
         times.sort_unstable();
         let p99 = at(&times, 99);
@@ -58,16 +58,18 @@ pub fn clicks(users: usize) {
     }
 }
 
-/// How long each click took. With a pace, each client clicks once in so long, whether the click before
+/// How long each click took and all together, once all of them are connected and have looked. With a pace, each client clicks once in so long, whether the click before
 /// was answered in time or not: what it waits for that counts, too.
-fn many_click(portal: &Portal, users: usize, pace: Option<Duration>) -> Vec<Duration> {
-    let next = AtomicUsize::new(0);
-    let (next, began) = (&next, Instant::now());
+fn many_click(portal: &Portal, users: usize, pace: Option<Duration>) -> (Vec<Duration>, Duration) {
+    let (next, ready) = (AtomicUsize::new(0), Barrier::new(CLIENTS as usize + 1));
+    let (next, ready) = (&next, &ready);
     let client = |number: u32| {
         move || {
             let mut visit = portal.visit();
+            visit.look(number as usize % users);
+            ready.wait();
             let mut times = Vec::new();
-            let mut due = pace.map(|pace| began + pace * number / CLIENTS);
+            let mut due = pace.map(|pace| Instant::now() + pace * number / CLIENTS);
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= CLICKS {
@@ -86,7 +88,10 @@ fn many_click(portal: &Portal, users: usize, pace: Option<Duration>) -> Vec<Dura
     };
     thread::scope(|threads| {
         let clients: Vec<_> = (0..CLIENTS).map(|number| threads.spawn(client(number))).collect();
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+        ready.wait();
+        let began = Instant::now();
+        let times = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
+        (times, began.elapsed())
     })
 }
 

@@ -64,7 +64,8 @@ pub(super) struct Views {
     /// Or what is wrong with it, for as long as it is as it is.
     desired: Kept<Result<Arc<DesiredText>, Arc<LoadError>>>,
     last: Mutex<Last>,
-    /// Held by who looks, and by who knows better: an older look never takes the place of a newer one.
+    /// Held by who looks, and by who knows of a change: an older look never takes the place of a newer
+    /// one.
     looking: Arc<tokio::sync::Mutex<()>>,
     places: Places,
     clock: fn() -> Timestamp,
@@ -75,6 +76,9 @@ struct Last {
     look: Option<Look>,
     /// The last one that could be used.
     desired: Option<Arc<DesiredText>>,
+    /// How many were written here, and the mark of the last.
+    writes: u64,
+    written: Option<Mark>,
 }
 
 /// The marks of the files that say who may do what.
@@ -126,21 +130,25 @@ impl Views {
         tokio::task::spawn_blocking(look).await.map_err(|_| PortalError::Stopping)
     }
 
-    /// What was written to the desired state just now is what it says. Not from a thread that answers.
+    /// What was written to the desired state just now is what it says. Who wrote it does not wait for
+    /// who looks. Not from a thread that answers.
     pub(super) fn was_written(&self, written: Written) {
         let meta = written.meta.clone();
-        let _looking = self.looking.blocking_lock();
+        let mark = Some(mark(&meta));
         let mut last = self.last();
         let desired = Arc::new(DesiredText::written(written, last.desired.as_deref()));
         last.desired = Some(Arc::clone(&desired));
+        last.writes += 1;
+        last.written = mark;
         if let Some(look) = &mut last.look {
-            look.marks.desired = Some(mark(&meta));
+            look.marks.desired = mark;
             look.view = Arc::new(View {
                 desired: Ok(Arc::clone(&desired)),
                 notice: None,
                 ..View::clone(&look.view)
             });
         }
+        drop(last);
         self.desired.put(&meta, Ok(desired));
     }
 
@@ -169,19 +177,28 @@ impl Views {
 
     fn look(&self) -> Arc<View> {
         // Before they are read: what changes meanwhile is looked at again.
-        let (at, marks) = (Instant::now(), self.marks());
+        let (at, mut marks, writes) = (Instant::now(), self.marks(), self.last().writes);
         let places = &self.places;
         let people = self.people.get(|| observe::people(&places.people)).map_err(Arc::new);
         let load = || registry_dir::load(&places.registry, &places.skills);
         let registry = self.registry.get(|| load().map(|loaded| loaded.registry));
-        let (desired, notice) = self.look_at_desired();
+        let found = self.look_at_desired();
+        let mut last = self.last();
+        let (desired, notice) = match &last.desired {
+            // That is newer than what was found, or as new.
+            Some(written) if last.writes != writes => {
+                marks.desired = last.written;
+                (Ok(Arc::clone(written)), None)
+            }
+            good => or_last_good(found, good.as_ref()),
+        };
+        last.desired = desired.as_ref().ok().cloned();
         let view = Arc::new(View { people, registry: registry.map_err(Arc::new), desired, notice });
-        self.last().look = Some(Look { at, marks, view: Arc::clone(&view) });
+        last.look = Some(Look { at, marks, view: Arc::clone(&view) });
         view
     }
 
-    /// The desired state, or the last good one and what is wrong with the present one.
-    fn look_at_desired(&self) -> (Result<Arc<DesiredText>, Arc<LoadError>>, Option<String>) {
+    fn look_at_desired(&self) -> Result<Arc<DesiredText>, Arc<LoadError>> {
         let file = DesiredFile::new(&self.places.desired);
         let read = || match DesiredText::read(&file, (self.clock)()) {
             Ok(desired) => Ok(Ok(Arc::new(desired))),
@@ -191,23 +208,23 @@ impl Views {
             }
             Err(error) => Err(Arc::new(error)),
         };
-        let desired = self.desired.get(read).and_then(|kept| (*kept).clone());
-        let last = &mut self.last().desired;
-        match desired {
-            Ok(desired) => {
-                *last = Some(Arc::clone(&desired));
-                (Ok(desired), None)
-            }
-            Err(error) => {
-                let notice = match *error {
-                    LoadError::Settling { .. } => None,
-                    _ => Some(chain(&*error)),
-                };
-                match last {
-                    Some(last) => (Ok(Arc::clone(last)), notice),
-                    None => (Err(error), None),
-                }
-            }
-        }
+        self.desired.get(read).and_then(|kept| (*kept).clone())
     }
+}
+
+/// The desired state, or the last good one and what is wrong with the present one.
+fn or_last_good(
+    found: Result<Arc<DesiredText>, Arc<LoadError>>,
+    good: Option<&Arc<DesiredText>>,
+) -> (Result<Arc<DesiredText>, Arc<LoadError>>, Option<String>) {
+    let error = match found {
+        Ok(desired) => return (Ok(desired), None),
+        Err(error) => error,
+    };
+    let Some(good) = good else { return (Err(error), None) };
+    let notice = match *error {
+        LoadError::Settling { .. } => None,
+        _ => Some(chain(&*error)),
+    };
+    (Ok(Arc::clone(good)), notice)
 }
