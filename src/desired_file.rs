@@ -8,11 +8,12 @@
 
 mod lock;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,9 +21,9 @@ use jiff::{SignedDuration, Timestamp};
 pub use crate::desired_error::{EditError, LoadError};
 use crate::desired_history::{Entry, History, HistoryError};
 use crate::model::change::{Change, ChangeError};
-use crate::model::desired::{Desired, DesiredUser};
+use crate::model::desired::Desired;
 use crate::model::digest::Digest;
-use crate::model::edit_text::{self, EditTextError};
+use crate::model::edit_text::{self, EditTextError, Users};
 use crate::model::name::UserId;
 use crate::model::user_blocks;
 use crate::model::yaml::{self, YamlError};
@@ -34,11 +35,25 @@ pub const BY_HAND: &str = "by hand";
 /// How long a writer waits for the others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// So many users are kept in mind from edit to edit, at most: a few kilobytes for each.
+const MOST_KNOWN: usize = 4096;
+
 /// The file, its lock and its history.
 #[derive(Debug)]
 pub struct DesiredFile {
     path: PathBuf,
     history: History,
+    /// What the last edit left here.
+    last: Mutex<Option<Last>>,
+}
+
+/// A text that was written, and what is known of it: that need not be found out again while the file
+/// has it.
+#[derive(Debug)]
+struct Last {
+    text: Arc<str>,
+    revision: Digest,
+    users: Users,
 }
 
 /// The file as it was read.
@@ -47,7 +62,7 @@ pub struct Loaded {
     /// What it says, of the users who were asked for.
     pub desired: Desired,
     /// Its text, to show places in it.
-    pub text: String,
+    pub text: Arc<str>,
     /// The digest of its bytes.
     pub revision: Digest,
     /// Whether our own writers did not make it: a pass that takes it up says so to
@@ -90,13 +105,13 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct Written {
     /// Its text.
-    pub text: String,
+    pub text: Arc<str>,
     /// The digest of its bytes.
     pub revision: Digest,
     /// What it was before.
     pub before: Digest,
     /// What it says of the users whom the edits are about, as far as it names them.
-    pub users: BTreeMap<UserId, DesiredUser>,
+    pub users: Users,
     /// The new file's metadata, once it was in place: whether it still is there is for the reader
     /// to see.
     pub meta: fs::Metadata,
@@ -108,7 +123,7 @@ impl DesiredFile {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         let history = History::new(path.with_file_name("history"));
-        Self { path, history }
+        Self { path, history, last: Mutex::default() }
     }
 
     /// Who changed it, as far back as the history goes, oldest first.
@@ -160,7 +175,7 @@ impl DesiredFile {
     ///
     /// # Errors
     /// As [`DesiredFile::read`].
-    pub fn read_text(&self, now: Timestamp) -> Result<(String, Digest), LoadError> {
+    pub fn read_text(&self, now: Timestamp) -> Result<(Arc<str>, Digest), LoadError> {
         let raw = self.raw()?;
         if self.judge(&raw, now)? == Made::ByHand {
             Desired::parse(&raw.text).map_err(|error| self.invalid(error, &raw.text))?;
@@ -236,7 +251,8 @@ impl DesiredFile {
         show: impl FnOnce(Written),
     ) -> Result<Batch, EditError> {
         let _lock = self.lock()?;
-        let raw = self.raw()?;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let raw = self.raw_after(last.as_ref())?;
         if expected.is_some_and(|expected| expected != raw.revision) {
             return Err(EditError::Conflict { now: raw.revision });
         }
@@ -245,14 +261,17 @@ impl DesiredFile {
         // also been put in place, though we waited for the lock or the clock was set back.
         let now = now.max(changed_at(&raw.meta));
         let changes: Vec<Change> = edits.iter().map(|edit| edit.change.clone()).collect();
-        let edited = edit_text::edit(&raw.text, &changes, made != Made::ByHand).map_err(
-            |error| match error {
-                EditTextError::Invalid(error) => self.invalid(*error, &raw.text).into(),
-                error @ EditTextError::Form { .. } => {
-                    EditError::Text { path: self.path.clone(), error: Box::new(error) }
-                }
-            },
-        )?;
+        let mut users = match last.take() {
+            Some(last) if last.revision == raw.revision => last.users,
+            _ => Users::new(),
+        };
+        let known = (made != Made::ByHand).then_some(&users);
+        let edited = edit_text::edit(&raw.text, &changes, known).map_err(|error| match error {
+            EditTextError::Invalid(error) => self.invalid(*error, &raw.text).into(),
+            error @ EditTextError::Form { .. } => {
+                EditError::Text { path: self.path.clone(), error: Box::new(error) }
+            }
+        })?;
         // What follows is built on it.
         match made {
             Made::Last => {}
@@ -262,15 +281,21 @@ impl DesiredFile {
         }
         let Some(text) = edited.text else {
             let (revision, outcomes) = (raw.revision, edited.outcomes);
+            *last = Some(Last { text: raw.text, revision, users });
             return Ok(Batch { revision, outcomes, at: now });
         };
         let done: Vec<_> =
             edits.iter().zip(&edited.outcomes).filter(|(_, o)| **o == Ok(true)).collect();
         let what: Vec<String> = done.iter().map(|(edit, _)| edit.change.to_string()).collect();
         let lines = done.iter().zip(&what).map(|((edit, _), what)| (edit.who.as_str(), &**what));
-        let new = Raw { revision: Digest::of(&text), text, meta: raw.meta };
+        let new = Raw { revision: Digest::of(&text), text: text.into(), meta: raw.meta };
         let revision = new.revision;
         let meta = self.replace(&new, &lines.collect::<Vec<_>>(), now)?;
+        if users.len() > MOST_KNOWN {
+            users.clear();
+        }
+        users.extend(edited.users.clone());
+        *last = Some(Last { text: Arc::clone(&new.text), revision, users });
         let (before, users) = (raw.revision, edited.users);
         show(Written { text: new.text, revision, before, users, meta });
         sync_dir(&self.path).map_err(|source| EditError::Write {
@@ -296,6 +321,11 @@ impl DesiredFile {
     }
 
     fn raw(&self) -> Result<Raw, LoadError> {
+        self.raw_after(None)
+    }
+
+    /// The same, quicker if it is what was written last.
+    fn raw_after(&self, last: Option<&Last>) -> Result<Raw, LoadError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => LoadError::Missing(self.path.clone()),
             _ if source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
@@ -318,9 +348,12 @@ impl DesiredFile {
         (&file).take(most).read_to_end(&mut bytes).map_err(failed)?;
         // Asked again: what was written while we read is not still.
         let meta = file.metadata().map_err(failed)?;
+        if let Some(last) = last.filter(|last| last.text.as_bytes() == bytes) {
+            return Ok(Raw { text: Arc::clone(&last.text), revision: last.revision, meta });
+        }
         let revision = Digest::of(&bytes);
         let error = match String::from_utf8(bytes) {
-            Ok(text) => return Ok(Raw { text, revision, meta }),
+            Ok(text) => return Ok(Raw { text: text.into(), revision, meta }),
             Err(error) => yaml::utf8(error.as_bytes()).err(),
         };
         Err(error.map_or_else(
@@ -441,7 +474,7 @@ enum Made {
 
 /// The bytes of a file that are text, and its metadata.
 struct Raw {
-    text: String,
+    text: Arc<str>,
     revision: Digest,
     meta: fs::Metadata,
 }

@@ -13,7 +13,8 @@ use service_connector::desired_history::History;
 use service_connector::model::change::{Change, ChangeError};
 use service_connector::model::desired::Desired;
 use service_connector::model::digest::Digest;
-use service_connector::model::edit_text;
+use service_connector::model::edit_text::{self, Users};
+use service_connector::model::name::ServiceId;
 use service_connector::model::user_blocks::{self, Layout};
 
 const SAMPLE: &str = "\
@@ -83,7 +84,7 @@ fn rotate(user: &str, service: &str, leaked: bool) -> Change {
 }
 
 fn edited(text: &str, change: &Change) -> String {
-    let result = edit_text::edit(text, std::slice::from_ref(change), false).unwrap();
+    let result = edit_text::edit(text, std::slice::from_ref(change), None).unwrap();
     result.outcomes.into_iter().next().unwrap().unwrap();
     result.text.unwrap_or_else(|| text.to_owned())
 }
@@ -287,6 +288,22 @@ fn a_batch_is_one_write_and_one_that_makes_no_sense_stops_no_other() {
 }
 
 #[test]
+fn what_somebody_changes_between_two_edits_stays() {
+    let filling = "# filling\n".repeat(3000); // so that only the lines of who is edited are read
+    let scene = Scene::with(&format!("{SAMPLE}{filling}"));
+    for (service, days) in [("hr", 30), ("crm2", 31), ("hr", 32)] {
+        scene.file.edit(&connect("john", service), "test", None, later()).unwrap();
+        let (old, new) = (format!("ttl_days: {days}"), format!("ttl_days: {}", days + 1));
+        scene.write(&scene.text().replace(&old, &new));
+    }
+    scene.file.edit(&disconnect("john", "crm"), "test", None, later()).unwrap();
+    let john = &scene.file.read(Timestamp::now()).unwrap().desired.users["john"];
+    assert_eq!(john.connections["invoicing"].ttl_days, Some(33));
+    let services: Vec<&str> = john.connections.keys().map(ServiceId::as_str).collect();
+    assert_eq!(services, ["crm2", "hr", "invoicing", "purchase_orders"]);
+}
+
+#[test]
 fn sixty_four_writers_at_once_lose_nothing() {
     let scene = Scene::with(SAMPLE);
     std::thread::scope(|threads| {
@@ -445,7 +462,7 @@ fn odd_forms_are_edited_rightly_or_refused_with_what_to_write() {
         for change in [connect("john", "hr"), connect("petr", "hr"), disconnect("john", "crm")] {
             let mut model = before.clone();
             change.apply(&mut model).unwrap();
-            match edit_text::edit(text, std::slice::from_ref(&change), false) {
+            match edit_text::edit(text, std::slice::from_ref(&change), None) {
                 Ok(edited) => {
                     let new = edited.text.unwrap_or_else(|| text.to_owned());
                     assert_eq!(Desired::parse(&new).unwrap().without_lines(), model, "{text}");
@@ -479,7 +496,10 @@ fn large() -> String {
 fn a_large_file_that_is_trusted_is_edited_in_the_users_lines_alone() {
     let text = large();
     let change = connect("user10000", "crm");
-    let result = edit_text::edit(&text, std::slice::from_ref(&change), true).unwrap().text.unwrap();
+    let result = edit_text::edit(&text, std::slice::from_ref(&change), Some(&Users::new()))
+        .unwrap()
+        .text
+        .unwrap();
     let at = text.find("  user10001:").unwrap();
     assert_eq!(result, format!("{}      crm: {{}}\n{}", &text[..at], &text[at..]));
 }
@@ -681,7 +701,7 @@ proptest! {
         let text = style.text();
         let mut model = Desired::parse(&text).unwrap().without_lines();
         let expected = change.apply(&mut model);
-        let result = edit_text::edit(&text, std::slice::from_ref(&change), false).unwrap();
+        let result = edit_text::edit(&text, std::slice::from_ref(&change), None).unwrap();
         prop_assert_eq!(&result.outcomes[0], &expected);
         let Some(new) = result.text else {
             prop_assert!(expected != Ok(true));
@@ -732,13 +752,22 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_fast_way_and_the_whole_way_say_the_same(style in style(), change in change()) {
+    fn the_fast_way_and_the_whole_way_say_the_same(
+        style in style(),
+        changes in prop::collection::vec(change(), 1..8),
+    ) {
         // A remark at the front makes the file large enough for the fast way.
-        let text = format!("{}{}", "# filling\n".repeat(30_000), style.text());
-        let fast = edit_text::edit(&text, std::slice::from_ref(&change), true).unwrap();
-        let whole = edit_text::edit(&text, std::slice::from_ref(&change), false).unwrap();
-        prop_assert_eq!(fast.text, whole.text);
-        prop_assert_eq!(fast.outcomes, whole.outcomes);
+        let mut text = format!("{}{}", "# filling\n".repeat(30_000), style.text());
+        let mut known = Users::new();
+        for change in &changes {
+            let fast = edit_text::edit(&text, std::slice::from_ref(change), Some(&known)).unwrap();
+            let whole = edit_text::edit(&text, std::slice::from_ref(change), None).unwrap();
+            prop_assert_eq!(&fast.text, &whole.text);
+            prop_assert_eq!(fast.outcomes, whole.outcomes);
+            prop_assert_eq!(&fast.users, &whole.users);
+            known.extend(fast.users);
+            text = fast.text.unwrap_or(text);
+        }
     }
 }
 

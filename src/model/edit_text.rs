@@ -28,7 +28,7 @@ pub struct EditedText {
     /// For each change in order, whether it changed anything.
     pub outcomes: Vec<Result<bool, ChangeError>>,
     /// What the new text says of the users whom the changes are about, as far as it names them.
-    pub users: BTreeMap<UserId, DesiredUser>,
+    pub users: Users,
 }
 
 /// Why a text was not edited.
@@ -58,26 +58,30 @@ impl From<YamlError> for EditTextError {
     }
 }
 
-/// Makes the changes. `trusted` says that the whole text is known to be right, so that the parts
-/// which are not touched need not be read again.
+/// What a text says of users, without line numbers.
+pub type Users = BTreeMap<UserId, DesiredUser>;
+
+/// Makes the changes. `known` says that the whole text is known to be right, so that the parts which
+/// are not touched need not be read again; nor need those of the users of whom is given what it says.
 ///
 /// # Errors
 /// When the text is wrong, or its form is too odd; then nothing is changed.
-pub fn edit(text: &str, changes: &[Change], trusted: bool) -> Result<EditedText, EditTextError> {
+pub fn edit(
+    text: &str,
+    changes: &[Change],
+    known: Option<&Users>,
+) -> Result<EditedText, EditTextError> {
     let layout = user_blocks::scan(text);
-    let whole = !trusted || text.len() <= user_blocks::SMALL || layout.is_none();
-    let before = match &layout {
-        Some(layout) if !whole => {
-            let touched: HashSet<&str> = changes.iter().map(|c| c.user().as_str()).collect();
-            layout.read(text, |user| touched.contains(user))?
-        }
-        _ => Desired::parse(text)?,
-    }
-    .without_lines();
+    let in_parts = known.zip(layout.as_ref()).filter(|_| text.len() > user_blocks::SMALL);
+    let whole = in_parts.is_none();
+    let before = match in_parts {
+        Some((known, layout)) => touched(text, changes, known, layout)?,
+        None => Desired::parse(text)?.without_lines(),
+    };
     let mut after = before.clone();
     let outcomes: Vec<_> = changes.iter().map(|change| change.apply(&mut after)).collect();
     if after == before {
-        return Ok(EditedText { text: None, outcomes, users: BTreeMap::new() });
+        return Ok(EditedText { text: None, outcomes, users: Users::new() });
     }
     let effective = changes.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == Ok(true));
     let changes: Vec<&Change> = effective.map(|(change, _)| change).collect();
@@ -88,6 +92,26 @@ pub fn edit(text: &str, changes: &[Change], trusted: bool) -> Result<EditedText,
     }
     let users = changes.iter().filter_map(|change| after.users.remove_entry(change.user()));
     Ok(EditedText { text: Some(edited), users: users.collect(), outcomes })
+}
+
+/// What the text says of the users whom the changes are about.
+fn touched(
+    text: &str,
+    changes: &[Change],
+    known: &Users,
+    layout: &Layout<'_>,
+) -> Result<Desired, YamlError> {
+    let (mut users, mut unknown) = (Users::new(), HashSet::new());
+    for id in changes.iter().map(Change::user) {
+        if let Some(user) = known.get(id) {
+            users.insert(id.clone(), user.clone());
+        } else {
+            unknown.insert(id.as_str());
+        }
+    }
+    let mut desired = layout.read(text, |user| unknown.contains(user))?.without_lines();
+    desired.users.append(&mut users);
+    Ok(desired)
 }
 
 struct Edits<'a> {

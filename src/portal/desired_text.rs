@@ -19,7 +19,7 @@ use crate::model::yaml::YamlError;
 /// A revision.
 pub(super) struct DesiredText {
     pub(super) revision: Digest,
-    text: String,
+    text: Arc<str>,
     /// Found out by the first who asks: who writes does not wait for it.
     users: OnceLock<Result<Users, YamlError>>,
     /// What it says of those who were asked about, or whom an edit was about.
@@ -59,7 +59,7 @@ impl DesiredText {
     }
 
     /// A text that is known to be right.
-    fn of(text: String, revision: Digest) -> Self {
+    fn of(text: Arc<str>, revision: Digest) -> Self {
         Self { revision, text, users: OnceLock::new(), known: Mutex::default() }
     }
 
