@@ -1,6 +1,8 @@
 //! What somebody clicks is done, or refused with a reason.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use service_connector::example_service::{Fault, Kind, On};
@@ -118,6 +120,28 @@ fn a_change_of_a_revision_that_is_no_more_is_refused() {
     assert_eq!(door.service("john", "crm")["state"], "not_connected");
     let seen = door.get("john", API).expect(200).header("etag").unwrap().to_owned();
     door.post_with("john", "/connect", &[("If-Match", &*seen)], &body).expect(202);
+}
+
+#[test]
+fn what_somebody_writes_while_a_click_waits_for_its_turn_is_shown_and_stays() {
+    let scene = Scene::new();
+    scene.pass(0);
+    let door = Door::open_with(&scene, &[], "");
+    door.post("john", "/connect", &json!({ "service_id": "crm" })).expect(202);
+    assert_eq!(door.service("eva", "crm")["state"], "not_connected");
+    let turn = fs::File::open(scene.path(".desired.yaml.lock")).unwrap();
+    turn.lock().unwrap();
+    thread::scope(|threads| {
+        let click = || door.post("john", "/connect", &json!({ "service_id": "invoicing" }));
+        let click = threads.spawn(click);
+        thread::sleep(Duration::from_millis(300));
+        scene.desired("users:\n  eva: { connections: { crm: {} } }\n");
+        turn.unlock().unwrap();
+        click.join().unwrap().expect(202);
+    });
+    assert_eq!(door.service("eva", "crm")["state"], "connecting");
+    assert_eq!(door.service("john", "invoicing")["state"], "connecting");
+    assert_eq!(door.service("john", "crm")["state"], "not_connected");
 }
 
 #[test]
