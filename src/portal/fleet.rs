@@ -21,6 +21,7 @@ use crate::model::token::{Phase, Token};
 use crate::store::{Fleet, LastPass, Shown};
 
 use super::readers::Version;
+use super::view::Files;
 use super::{Portal, PortalError, View, health_of};
 
 /// So many debts are shown.
@@ -68,20 +69,13 @@ impl FleetQuery {
 pub(super) type Last = Mutex<Option<(Of, Arc<Everything>)>>;
 
 /// What it was counted of.
+#[derive(PartialEq)]
 pub(super) struct Of {
-    view: Arc<View>,
+    files: Files,
+    revision: Digest,
     version: Version,
     /// Time changes states, too.
     minute: i64,
-}
-
-impl Of {
-    fn is_same(&self, other: &Self) -> bool {
-        let revision = |of: &Self| of.view.desired().ok().map(|desired| desired.revision);
-        (revision(self), self.version, self.minute)
-            == (revision(other), other.version, other.minute)
-            && self.view.has_same_files(&other.view)
-    }
 }
 
 /// The whole fleet.
@@ -99,7 +93,7 @@ impl Portal {
     ///
     /// # Errors
     /// It cannot be told.
-    pub fn fleet(&self, view: &Arc<View>, query: &FleetQuery) -> Result<FleetJson, PortalError> {
+    pub fn fleet(&self, view: &View, query: &FleetQuery) -> Result<FleetJson, PortalError> {
         let (everything, revision) = self.everything(view)?;
         let mut counts: BTreeMap<State, usize> = BTreeMap::new();
         let mut rows = Vec::new();
@@ -140,20 +134,20 @@ impl Portal {
         })
     }
 
-    fn everything(&self, view: &Arc<View>) -> Result<(Arc<Everything>, Digest), PortalError> {
+    fn everything(&self, view: &View) -> Result<(Arc<Everything>, Digest), PortalError> {
         let (desired, now) = (view.desired()?, self.now());
-        let minute = now.as_second().div_euclid(60);
-        let version = self.readers.version();
-        let of = version.map(|version| Of { view: Arc::clone(view), version, minute });
+        let (revision, minute) = (desired.revision, now.as_second().div_euclid(60));
+        let of = view.files().zip(self.readers.version());
+        let of = of.map(|(files, version)| Of { files, revision, version, minute });
         let mut last = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((counted, everything)) = &*last
-            && of.as_ref().is_some_and(|of| of.is_same(counted))
+            && of.as_ref() == Some(counted)
         {
-            return Ok((Arc::clone(everything), desired.revision));
+            return Ok((Arc::clone(everything), revision));
         }
         let everything = Arc::new(self.count(view, &desired.all()?, now)?);
         *last = of.map(|of| (of, Arc::clone(&everything)));
-        Ok((everything, desired.revision))
+        Ok((everything, revision))
     }
 
     fn count(

@@ -42,18 +42,27 @@ impl View {
         self.desired.as_deref().map_err(|error| PortalError::Desired(Arc::clone(error)))
     }
 
-    /// Whether both were made from the same reading of the files, but for the desired state's.
-    pub(super) fn has_same_files(&self, other: &Self) -> bool {
-        match ((&self.people, &other.people), (&self.registry, &other.registry)) {
-            ((Ok(people), Ok(others)), (Ok(registry), Ok(other))) => {
-                Arc::ptr_eq(people, others) && Arc::ptr_eq(registry, other)
-            }
-            _ => false,
-        }
+    /// The files that it was made from, but for the desired state, if they can be read.
+    pub(super) fn files(&self) -> Option<Files> {
+        let (people, registry) = (self.people.as_ref().ok()?, self.registry.as_ref().ok()?);
+        Some(Files { people: Arc::clone(people), registry: Arc::clone(registry) })
     }
 
     pub(super) fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
+    }
+}
+
+/// One reading of the files that say who may have what.
+pub(super) struct Files {
+    people: Arc<People>,
+    registry: Arc<Registry>,
+}
+
+impl PartialEq for Files {
+    /// Whether it is the same reading.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.people, &other.people) && Arc::ptr_eq(&self.registry, &other.registry)
     }
 }
 
