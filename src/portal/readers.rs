@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use crate::store::{DATABASE, Store, StoreError};
 
@@ -13,15 +14,16 @@ const KEPT: usize = 8;
 /// Which file a database is: one that was restored is another.
 type Which = (u64, u64);
 
-/// What tells one state of a database from another.
-pub(super) type Version = (Which, i64);
+/// What tells one state of a database from another: which it is, since when it is watched, and a number
+/// that counts from then.
+pub(super) type Version = (Which, Instant, i64);
 
 /// Open databases that nobody reads at the moment.
 pub(super) struct Readers {
     dir: PathBuf,
     idle: Mutex<Vec<(Which, Store)>>,
-    /// One that is only asked for its version, which counts from when it was opened.
-    watched: Mutex<Option<(Which, Store)>>,
+    /// One that is only asked for its version, and when it was opened.
+    watched: Mutex<Option<(Which, Instant, Store)>>,
 }
 
 impl Readers {
@@ -61,14 +63,15 @@ impl Readers {
     pub(super) fn version(&self) -> Option<Version> {
         let which = self.which()?;
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if watched.as_ref().is_none_or(|(of, _)| *of != which) {
-            *watched = Some((which, Store::open_to_read(&self.dir).ok()?));
+        if watched.as_ref().is_none_or(|(of, ..)| *of != which) {
+            *watched = Some((which, Instant::now(), Store::open_to_read(&self.dir).ok()?));
         }
-        let version = watched.as_ref().and_then(|(_, store)| store.data_version().ok());
+        let (_, opened, store) = watched.as_ref()?;
+        let version = store.data_version().ok().map(|number| (which, *opened, number));
         if version.is_none() {
             *watched = None;
         }
-        Some((which, version?))
+        version
     }
 
     fn which(&self) -> Option<Which> {
