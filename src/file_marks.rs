@@ -101,10 +101,14 @@ impl<T> Kept<T> {
         }
     }
 
-    /// Takes the word of who wrote the only file just now, and has this of it since.
+    /// Takes the word of who wrote the only file just now, and has this of it since. While somebody
+    /// reads the file that is not waited for: it was read before that, and is then read once more, or
+    /// after it.
     pub fn put(&self, meta: &Metadata, value: T) {
         let marks = self.paths.iter().map(|path| (path.clone(), mark(meta))).collect();
         let read = Read { marks, is_settled: false, value: Arc::new(value) };
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = Some(read);
+        if let Ok(mut kept) = self.read.try_lock() {
+            *kept = Some(read);
+        }
     }
 }

@@ -194,8 +194,8 @@ impl Portal {
     /// # Errors
     /// It cannot be told.
     pub async fn card(&self, who: &Known) -> Result<CardJson, PortalError> {
-        let view = self.view().await?;
         let state = self.states.of(&who.user).await?;
+        let view = self.view().await?;
         let person = Person::new(who, &view, &state)?;
         let services = person.services().into_iter();
         let services = services.map(|id| person.service(id, self)).collect();

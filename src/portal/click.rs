@@ -117,6 +117,10 @@ impl Portal {
         // Read while the edit is written: of what follows from it the state knows nothing before.
         let state = self.states.of(&who.user);
         let edited = self.editor.edit(edit, expected).await?;
+        if !edited.changed {
+            // What follows is that of an edit before it, and may have come meanwhile.
+            return Ok((edited, self.followed(who, click, edited, waits).await));
+        }
         let followed = self.follows(who, click, edited, waits, state.await.ok()).await;
         Ok((edited, followed))
     }
@@ -244,10 +248,16 @@ impl Portal {
         })
     }
 
-    /// How things stand some time after an edit, for who waits for what follows from it.
-    pub async fn followed(&self, who: &Known, click: &Click, edited: Edited) -> Followed {
+    /// How things stand some time after an edit, for who `waits` for what follows from it or does not.
+    pub async fn followed(
+        &self,
+        who: &Known,
+        click: &Click,
+        edited: Edited,
+        waits: bool,
+    ) -> Followed {
         let state = self.states.of(&who.user).await.ok();
-        self.follows(who, click, edited, true, state).await
+        self.follows(who, click, edited, waits, state).await
     }
 
     /// The edit stands, whatever can be told of the rest.

@@ -135,7 +135,7 @@ async fn clicked(
             told = timeout_at(until, changes.changed()) => !matches!(told, Ok(Ok(()))),
             _ = stop.wait_for(|stop| *stop) => true,
         };
-        followed = web.portal.followed(&who, &click, edited).await;
+        followed = web.portal.followed(&who, &click, edited, true).await;
     }
     let status = if followed.is_done { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(answer(status, followed.done))
