@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 
 /// No key is longer, in bytes.
 const LONGEST: u64 = 16 << 10;
+/// With so much room left, reading takes no detour, in bytes.
+const SPARE: usize = 64;
 /// The mode's bits of others.
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o022;
@@ -64,7 +66,7 @@ impl KeyFile {
         // A FIFO in its place must not keep a request waiting.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         let opened = rustix::fs::open(&self.path, flags, Mode::empty());
-        let mut file = File::from(opened.map_err(|errno| failed(errno.into()))?);
+        let file = File::from(opened.map_err(|errno| failed(errno.into()))?);
         let meta = file.metadata().map_err(failed)?;
         if !meta.is_file() {
             return Err(self.unfit("it is not a file"));
@@ -73,10 +75,12 @@ impl KeyFile {
         if meta.len() > LONGEST {
             return Err(self.unfit("it is longer than any key (16 KiB)"));
         }
-        // All of it at once, so that growing leaves no copy behind.
-        let length = usize::try_from(meta.len()).unwrap_or(0); // no longer than the longest
-        let mut bytes = Zeroizing::new(vec![0; length]);
-        file.read_exact(&mut bytes).map_err(failed)?;
+        // Some file systems give no size.
+        let most = if meta.len() == 0 { LONGEST } else { meta.len() };
+        // Room for more than is read, so that growing leaves no copy behind.
+        let room = usize::try_from(most).unwrap_or(0) + SPARE;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+        file.take(most).read_to_end(&mut bytes).map_err(failed)?;
         Ok(bytes)
     }
 

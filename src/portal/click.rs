@@ -102,7 +102,7 @@ fn readable(now: Timestamp) -> Timestamp {
 
 impl Portal {
     /// Does what somebody clicked: the edit, which is on the disk when this returns, and how things
-    /// stand then.
+    /// stand with it, before a pass has acted on it.
     ///
     /// # Errors
     /// They may not, it makes no sense, or it cannot be done: nothing was changed.

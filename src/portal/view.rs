@@ -87,7 +87,7 @@ struct Last {
     desired: Option<Arc<DesiredText>>,
     /// How many were written here, and the mark of the last.
     writes: u64,
-    written: Option<Mark>,
+    written_mark: Option<Mark>,
 }
 
 /// The marks of the files that say who may do what.
@@ -148,7 +148,7 @@ impl Views {
         let desired = Arc::new(DesiredText::written(written, last.desired.as_deref()));
         last.desired = Some(Arc::clone(&desired));
         last.writes += 1;
-        last.written = mark;
+        last.written_mark = mark;
         if let Some(look) = &mut last.look {
             look.marks.desired = mark;
             look.view = Arc::new(View {
@@ -194,9 +194,9 @@ impl Views {
         let found = self.look_at_desired();
         let mut last = self.last();
         let (desired, notice) = match &last.desired {
-            // That is newer than what was found, or as new.
+            // Written meanwhile. If what was found is newer still, its mark is another: the next looks.
             Some(written) if last.writes != writes => {
-                marks.desired = last.written;
+                marks.desired = last.written_mark;
                 (Ok(Arc::clone(written)), None)
             }
             good => or_last_good(found, good.as_ref()),

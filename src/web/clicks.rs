@@ -121,7 +121,8 @@ async fn clicked(
     expected: Option<Digest>,
     patience: Duration,
 ) -> Result<Done, Problem> {
-    // Before anything is looked at, so that no change is missed. Who does not wait has none looked for.
+    // Before anything is looked at, so that no change is missed; of one's own edit one is told, too. Who
+    // does not wait has none looked for.
     let changes = (!patience.is_zero()).then(|| web.portal.changes());
     let clicked = web.portal.click(&who, &click, expected, changes.is_some());
     let (edited, mut followed) = clicked.await?;
